@@ -1,0 +1,30 @@
+"""What can go wrong in the worker.
+
+WorkerError
+├── ArtifactError        the model directory is missing, damaged or does not reproduce its golden rows: refuse to start
+├── EngineOutOfMemory    the batch was too large: halve it and retry
+├── Unscorable           this one record cannot be scored: dead letter, then acknowledge
+└── StoreUnavailable     Redis does not take writes now: keep the records un-acknowledged and retry
+"""
+
+from __future__ import annotations
+
+
+class WorkerError(Exception):
+    """Root of all errors of the worker."""
+
+
+class ArtifactError(WorkerError):
+    """The artifact directory cannot be used."""
+
+
+class EngineOutOfMemory(WorkerError):
+    """The engine could not hold the batch."""
+
+
+class Unscorable(WorkerError):
+    """One record cannot be scored; the message says why."""
+
+
+class StoreUnavailable(WorkerError):
+    """Redis refuses or does not answer."""

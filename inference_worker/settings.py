@@ -1,0 +1,109 @@
+"""Settings of one worker, all from the environment; every default is written here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference_worker.contract import check_namespace
+
+DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write."""
+
+    namespace: str = "live"
+    kind: str = "live"
+    source: str = ""
+    kafka: str = "localhost:9092"
+    redis: str = "redis://localhost:6379/0"
+    model: Path = DEFAULT_MODEL
+    engine: str = "onnx"
+    engine_threads: int = 0
+    partitions: int = 4
+    shards: int = 1
+    session_timeout_s: float = 60.0
+    heartbeat_s: float = 3.0
+    drain_timeout_s: float = 20.0
+    watchdog_s: float = 120.0
+    batch_items: int = 64
+    batch_tokens: int = 4096
+    batch_images: int = 16
+    in_flight: int = 1024
+    rollup_retention_s: int = 90 * DAY_S
+    post_retention_s: int = 2 * DAY_S
+    results_kept: int = 10_000
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Raises ValueError naming the variable, its value and what it takes."""
+        env = _Reader(os.environ if environ is None else environ)
+        kind = env.one_of("KIND", cls.kind, ("live", "sample", "replay"))
+        keeps_all = kind == "replay"
+        return cls(
+            namespace=check_namespace(env.text("NAMESPACE", cls.namespace)),
+            kind=kind,
+            source=env.text("SOURCE", cls.source),
+            kafka=env.text("KAFKA", cls.kafka),
+            redis=env.text("REDIS", cls.redis),
+            model=Path(env.text("MODEL", str(cls.model))),
+            engine=env.one_of("ENGINE", cls.engine, ("onnx",)),
+            engine_threads=env.whole("ENGINE_THREADS", cls.engine_threads),
+            partitions=env.whole("PARTITIONS", cls.partitions, least=1),
+            shards=env.whole("SHARDS", cls.shards, least=1),
+            session_timeout_s=env.seconds("SESSION_TIMEOUT_S", cls.session_timeout_s),
+            heartbeat_s=env.seconds("HEARTBEAT_S", cls.heartbeat_s),
+            drain_timeout_s=env.seconds("DRAIN_TIMEOUT_S", cls.drain_timeout_s),
+            watchdog_s=env.seconds("WATCHDOG_S", cls.watchdog_s),
+            batch_items=env.whole("BATCH_ITEMS", cls.batch_items, least=1),
+            batch_tokens=env.whole("BATCH_TOKENS", cls.batch_tokens, least=1),
+            batch_images=env.whole("BATCH_IMAGES", cls.batch_images, least=1),
+            in_flight=env.whole("IN_FLIGHT", cls.in_flight, least=1),
+            rollup_retention_s=env.whole("ROLLUP_RETENTION_S", 0 if keeps_all else cls.rollup_retention_s),
+            post_retention_s=env.whole("POST_RETENTION_S", 0 if keeps_all else cls.post_retention_s),
+            results_kept=env.whole("RESULTS_KEPT", 0 if keeps_all else cls.results_kept),
+        )
+
+    @property
+    def consumer_group(self) -> str:
+        return f"{self.namespace}.inference-worker"
+
+    def __repr__(self) -> str:
+        shown = {**self.__dict__, "redis": re.sub(r"//[^@/]*@", "//***@", self.redis)}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: str, default: str) -> str:
+        return self.environ.get(f"MOODSTREAM_{name}", "") or default
+
+    def one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            raise ValueError(f"MOODSTREAM_{name}={value!r}: use one of {', '.join(choices)}")
+        return value
+
+    def whole(self, name: str, default: int, *, least: int = 0) -> int:
+        value = self.text(name, str(default))
+        if not value.isdecimal() or int(value) < least:
+            raise ValueError(f"MOODSTREAM_{name}={value!r}: use a whole number, at least {least}")
+        return int(value)
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.text(name, str(default))
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if number <= 0:
+            raise ValueError(f"MOODSTREAM_{name}={value!r}: use seconds, more than 0")
+        return number
