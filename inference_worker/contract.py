@@ -417,9 +417,7 @@ class Results:
         for keys in self.shards():
             pipeline.hvals(keys.dead_letters)
         letters = [
-            msgspec.msgpack.decode(packed, type=DeadLetter)
-            for values in pipeline.execute()
-            for packed in values
+            msgspec.msgpack.decode(packed, type=DeadLetter) for values in pipeline.execute() for packed in values
         ]
         return sorted(letters, key=lambda letter: letter.failed_at, reverse=True)[:limit]
 
@@ -429,11 +427,7 @@ class Results:
         pipeline = self.redis.pipeline(transaction=False)
         for name in sorted(names):
             pipeline.get(worker_key(self.namespace, name))
-        return [
-            msgspec.msgpack.decode(packed, type=WorkerState)
-            for packed in pipeline.execute()
-            if packed is not None
-        ]
+        return [msgspec.msgpack.decode(packed, type=WorkerState) for packed in pipeline.execute() if packed is not None]
 
     def drain_results(self, *, batch: int = 1000) -> Iterator[Prediction]:
         """Takes the results stream's entries out, in order of scoring per shard, until it is empty."""
@@ -459,9 +453,7 @@ def decode_prediction(packed: bytes) -> Prediction:
     """Raises NewerResults if a newer Moodstream wrote it."""
     prediction = _prediction_decoder.decode(packed)
     if prediction.schema > SCHEMA_VERSION:
-        raise NewerResults(
-            f"prediction of {prediction.id} has schema {prediction.schema}: upgrade this reader"
-        )
+        raise NewerResults(f"prediction of {prediction.id} has schema {prediction.schema}: upgrade this reader")
     return prediction
 
 

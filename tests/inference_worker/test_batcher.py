@@ -1,0 +1,115 @@
+"""The batcher's invariants, for any mix of posts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference_worker.batcher import Batcher, Item, Lane
+
+LANES: tuple[Lane, ...] = ("text", "image", "both")
+
+
+def item(name: int, *, lane: Lane = "text", tokens: int = 10, images: int = 0, key: bytes | None = None) -> Item[int]:
+    return Item(name, key if key is not None else b"%d" % name, lane, tokens, images, float(name))
+
+
+def drain(batcher: Batcher[int]) -> list[tuple[int, ...]]:
+    """All batches until nothing waits, each finished before the next is taken."""
+
+    async def run() -> list[tuple[int, ...]]:
+        batches = []
+        while len(batcher):
+            batch = await batcher.take()
+            batcher.finish(batch.items)
+            batches.append(tuple(one.payload for one in batch.items))
+        return batches
+
+    return asyncio.run(run())
+
+
+items = st.lists(
+    st.tuples(st.sampled_from(LANES), st.integers(1, 200), st.integers(0, 4), st.integers(0, 12)), max_size=60
+)
+
+
+@given(items, st.integers(1, 8), st.integers(1, 400), st.integers(1, 6), st.integers(1, 16))
+def test_every_item_leaves_once_within_budget_and_in_key_order(mix, max_items, max_tokens, max_images, window):
+    batcher: Batcher[int] = Batcher(max_items=max_items, max_tokens=max_tokens, max_images=max_images, window=window)
+    entries = {
+        name: item(name, lane=lane, tokens=tokens, images=images, key=b"%d" % key)
+        for name, (lane, tokens, images, key) in enumerate(mix)
+    }
+    for entry in entries.values():
+        batcher.put(entry)
+
+    batches = drain(batcher)
+
+    assert sorted(name for batch in batches for name in batch) == sorted(entries)
+    for batch in batches:
+        chosen = [entries[name] for name in batch]
+        assert len({entry.lane for entry in chosen}) == 1
+        assert len({entry.key for entry in chosen}) == len(chosen)
+        if len(chosen) > 1:
+            assert len(chosen) <= max_items
+            assert max(entry.tokens for entry in chosen) * len(chosen) <= max_tokens
+            assert sum(entry.images for entry in chosen) <= max_images
+    leaving = [name for batch in batches for name in batch]
+    for key in {entry.key for entry in entries.values()}:
+        names = [name for name in leaving if entries[name].key == key]
+        assert names == sorted(names)
+
+
+@given(items)
+def test_the_oldest_queued_item_always_leaves_next(mix):
+    batcher: Batcher[int] = Batcher(max_items=4)
+    for name, (lane, tokens, images, _) in enumerate(mix):
+        batcher.put(item(name, lane=lane, tokens=tokens, images=images))
+    waiting = set(range(len(mix)))
+    for batch in drain(batcher):
+        assert min(waiting) in batch
+        waiting -= set(batch)
+
+
+def test_neighbours_in_length_share_a_batch():
+    batcher: Batcher[int] = Batcher(max_items=3)
+    for name, tokens in enumerate([20, 90, 21, 91, 19, 92]):
+        batcher.put(item(name, tokens=tokens))
+    assert drain(batcher) == [(4, 0, 2), (1, 3, 5)]
+
+
+async def test_a_later_record_of_a_key_waits_until_the_first_is_finished():
+    batcher: Batcher[int] = Batcher()
+    first, second = item(1, key=b"k"), item(2, key=b"k", lane="both")
+    batcher.put(first)
+    batcher.put(second)
+    assert (await batcher.take()).items == (first,)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(batcher.take(), 0.01)
+    batcher.finish([first])
+    assert (await batcher.take()).items == (second,)
+    batcher.finish([second])
+    assert len(batcher) == 0
+
+
+async def test_take_wakes_for_an_item_that_arrives_later():
+    batcher: Batcher[int] = Batcher()
+    taking = asyncio.create_task(batcher.take())
+    await asyncio.sleep(0)
+    batcher.put(item(7))
+    assert [one.payload for one in (await taking).items] == [7]
+
+
+def test_halving_never_goes_below_one():
+    batcher: Batcher[int] = Batcher(max_items=3, max_tokens=1, max_images=1)
+    for _ in range(5):
+        batcher.halve()
+    assert (batcher.max_items, batcher.max_tokens, batcher.max_images) == (1, 1, 1)
+
+
+def test_a_budget_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        Batcher(max_items=0)
