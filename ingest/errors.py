@@ -1,0 +1,58 @@
+"""What can go wrong in ingest, by what the caller would do about it.
+
+IngestError
+├── Misuse                 the user must change the command or a file; exit 2
+│   ├── BadSettings        an environment variable
+│   ├── BadTopics          topics.toml or a query in it; carries topic, query and column
+│   └── BadSource          the source's name, file, columns or options
+├── MalformedMedia         this picture is lost, the post goes on without it
+└── BrokerUnreachable      Kafka does not answer; nothing more can be sent
+"""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Root of all errors of this package."""
+
+
+class Misuse(IngestError):
+    """The command, its options or a file of the user's is wrong."""
+
+
+class BadSettings(Misuse):
+    """An environment variable has a value that cannot be used."""
+
+
+class BadTopics(Misuse):
+    """topics.toml cannot be used; `topic`, `query` and `column` (from 1) say where, as far as known."""
+
+    def __init__(self, problem: str, *, topic: str = "", query: str = "", column: int | None = None) -> None:
+        self.problem, self.topic, self.query, self.column = problem, topic, query, column
+        where = f"topic {topic!r}" if topic else "topics"
+        if column is not None:
+            where += f", column {column} of the query {query!r}"
+        super().__init__(f"{where}: {problem}")
+
+
+class BadSource(Misuse):
+    """The source cannot be opened: unknown kind, missing file, missing column or an option that does not fit."""
+
+
+class MalformedMedia(IngestError):
+    """A picture that is refused; `reason` is short and alike for all refused for it, so that it can be counted."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class BrokerUnreachable(IngestError):
+    """Kafka does not answer at `brokers`."""
+
+    def __init__(self, brokers: str, problem: str) -> None:
+        self.brokers = brokers
+        super().__init__(
+            f"Kafka at {brokers} does not answer ({problem}): "
+            "start it, or point MOODSTREAM_KAFKA at a running one; `moodstream up` brings its own"
+        )

@@ -1,0 +1,87 @@
+"""Settings of the ingest service, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.errors import BadSettings
+
+SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where ingest writes, and how.
+
+    kafka: bootstrap servers, comma-separated; partitions: of the topic, when ingest creates it;
+    idempotence: off on the embedded broker, which lacks it; author_key: secret of the author hashes, so that nobody
+    can tell the authors by hashing known handles (random per process when not given: hashes then differ per run).
+    """
+
+    namespace: str = "live"
+    kafka: str = "localhost:9092"
+    partitions: int = 4
+    idempotence: bool = True
+    topics_path: Path = SHIPPED_TOPICS
+    author_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise BadSettings(
+                f"MOODSTREAM_NAMESPACE is {self.namespace!r}: use 1 to 63 lower-case letters, digits, '.', '_' or '-', "
+                "letter or digit first"
+            )
+        if self.partitions < 1:
+            raise BadSettings(f"MOODSTREAM_PARTITIONS is {self.partitions}: use 1 or more")
+        if not self.author_key:
+            raise BadSettings("MOODSTREAM_AUTHOR_KEY is empty: give it any long secret, or unset it")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Raises BadSettings naming the variable, its value and what would do."""
+        given: dict[str, object] = {}
+        if "MOODSTREAM_NAMESPACE" in environ:
+            given["namespace"] = environ["MOODSTREAM_NAMESPACE"]
+        if "MOODSTREAM_KAFKA" in environ:
+            given["kafka"] = environ["MOODSTREAM_KAFKA"]
+        if "MOODSTREAM_AUTHOR_KEY" in environ:
+            given["author_key"] = environ["MOODSTREAM_AUTHOR_KEY"].encode()
+        return cls(
+            partitions=_whole_number(environ, "MOODSTREAM_PARTITIONS", cls.partitions),
+            idempotence=_switch(environ, "MOODSTREAM_KAFKA_IDEMPOTENCE", cls.idempotence),
+            topics_path=_topics_path(environ),
+            **given,  # type: ignore[arg-type]  # the three strings above, each of its field's type
+        )
+
+
+def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:
+    value = environ.get(name)
+    if value is None:
+        return default
+    try:
+        return int(value)
+    except ValueError as error:
+        raise BadSettings(f"{name} is {value!r}: use a whole number") from error
+
+
+def _switch(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    value = environ.get(name)
+    if value is None:
+        return default
+    if value not in ("0", "1"):
+        raise BadSettings(f"{name} is {value!r}: use 1 (on) or 0 (off)")
+    return value == "1"
+
+
+def _topics_path(environ: Mapping[str, str]) -> Path:
+    """The user's file if named, else ./topics.toml if there is one, else the shipped one."""
+    if "MOODSTREAM_TOPICS" in environ:
+        return Path(environ["MOODSTREAM_TOPICS"])
+    own = Path("topics.toml")
+    return own if own.exists() else SHIPPED_TOPICS

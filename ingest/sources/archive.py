@@ -1,0 +1,122 @@
+"""Our own archive: one record a line as JSON, zstd-compressed, images inline as base64 (`NAME.jsonl.zst`).
+
+Written atomically; replays without the internet. Uncompressed `.jsonl` is read as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import msgspec
+import zstandard
+
+from ingest.contract import SCHEMA_VERSION, Post, Record
+from ingest.errors import BadSource
+from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread
+
+LINES_PER_CHUNK: Final = 64
+MAX_LINE_BYTES: Final = 16 << 20
+MAX_WINDOW_BYTES: Final = 128 << 20
+COMPRESSION_LEVEL: Final = 12
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+_encoder = msgspec.json.Encoder()
+_schema_decoder = msgspec.json.Decoder(_Schema)
+_decoder = msgspec.json.Decoder(Record)
+
+
+class OwnArchive:
+    """The records of an archive file, in the order they were written."""
+
+    kind: Kind = "replay"
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+
+    def __aiter__(self) -> AsyncGenerator[Item, None]:
+        return in_thread(self.items(), chunk=LINES_PER_CHUNK)
+
+    def items(self) -> Iterator[Item]:
+        """The same, blocking."""
+        with _opened(self._path) as file:
+            for number in count(1):
+                try:
+                    line = _read_line(file)
+                except (zstandard.ZstdError, EOFError) as error:
+                    yield Skipped(reason="archive damaged from here on", item=f"line {number}: {error}")
+                    return
+                if line == b"":
+                    return
+                yield (
+                    self._item(line, number)
+                    if line is not None
+                    else Skipped(reason="line too long", item=f"line {number}")
+                )
+
+    def _item(self, line: bytes, number: int) -> Item:
+        try:
+            schema = _schema_decoder.decode(line).schema
+            if schema > SCHEMA_VERSION:
+                where = f"{self.name}, line {number}"
+                raise BadSource(f"{where}: schema {schema}, this reads up to {SCHEMA_VERSION}: upgrade Moodstream")
+            record = _decoder.decode(line)
+        except (msgspec.MsgspecError, ValueError) as error:
+            return Skipped(reason="unreadable archive line", item=f"line {number}: {error}")
+        return draft_of(record) if isinstance(record, Post) else record
+
+
+def draft_of(post: Post) -> Draft:
+    """A finished post taken apart again: an archive may be anybody's, so its images are checked like all others."""
+    pictures = tuple(
+        Picture(data=image.jpeg, alt=image.alt, width=image.width, height=image.height) for image in post.images
+    )
+    return Draft(post=msgspec.structs.replace(post, images=(), topics=()), pictures=pictures)
+
+
+def write_archive(path: Path, records: Iterable[Record]) -> int:
+    """Writes records as an archive and returns how many; the file appears whole or not at all."""
+    unfinished = path.with_name(path.name + ".part")
+    written = 0
+    with unfinished.open("wb") as raw, zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(raw) as file:
+        for record in records:
+            file.write(_encoder.encode(record) + b"\n")
+            written += 1
+    unfinished.replace(path)
+    return written
+
+
+def _read_line(file: BinaryIO) -> bytes | None:
+    """The next line, empty at the end of the file; None for one of more than MAX_LINE_BYTES, which is read past."""
+    line = part = file.readline(MAX_LINE_BYTES)
+    while len(part) == MAX_LINE_BYTES and not part.endswith(b"\n"):
+        part = file.readline(MAX_LINE_BYTES)
+    return line if line is part else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Lines of the file, decompressed on the way if need be; constant memory."""
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(path.open("rb"))
+        except OSError as error:
+            raise BadSource(f"cannot read {path}: {error.strerror}") from error
+        magic = raw.read(len(ZSTD_MAGIC))
+        raw.seek(0)
+        if magic != ZSTD_MAGIC:
+            yield raw
+            return
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        reader = stack.enter_context(decompressor.stream_reader(raw, read_across_frames=True))
+        yield stack.enter_context(io.BufferedReader(cast(io.RawIOBase, reader), 1 << 16))

@@ -1,0 +1,74 @@
+"""Name or path → source, told by its contents rather than by how the file is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.authors import AuthorHash
+from ingest.errors import BadSource
+from ingest.sources.archive import ZSTD_MAGIC, OwnArchive
+from ingest.sources.csv_archive import CsvArchive
+from ingest.sources.items import Source
+from ingest.sources.mvsa import LABEL_FILE, MvsaFolder, MvsaParquet
+from ingest.sources.sample import SampleFeed
+
+READS = (
+    "'sample', a CSV file, an archive (.jsonl.zst or .jsonl), an MVSA Parquet file, or an MVSA folder "
+    f"(with {LABEL_FILE} and data/)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What the user may say about a source; an option that does not fit the source is an error.
+
+    split: of a data set; column_map: field → column, of a CSV file; in_time_order: sort CSV rows by event time,
+    which a paced replay needs.
+    """
+
+    authors: AuthorHash
+    split: str | None = None
+    column_map: Mapping[str, str] = field(default_factory=dict)
+    in_time_order: bool = False
+
+
+def open_source(name_or_path: str, options: SourceOptions) -> Source:
+    """Raises BadSource naming what is missing or unknown, and what would do."""
+    if name_or_path == "sample":
+        _refuse(name_or_path, options, split=True, column_map=True)
+        return SampleFeed()
+    path = Path(name_or_path)
+    if not path.exists():
+        raise BadSource(f"there is no source or file {name_or_path!r}; ingest reads {READS}")
+    if path.is_dir():
+        _refuse(name_or_path, options, column_map=True)
+        return MvsaFolder(path, split=options.split)
+    start = _start(path)
+    if start.startswith(b"PAR1"):
+        _refuse(name_or_path, options, column_map=True)
+        return MvsaParquet(path, split=options.split)
+    if start.startswith(ZSTD_MAGIC) or start.lstrip().startswith(b'{"type":'):
+        _refuse(name_or_path, options, split=True, column_map=True)
+        return OwnArchive(path)
+    if b"\0" in start or start.lstrip()[:1] in (b"{", b"[", b"<", b""):
+        raise BadSource(f"{name_or_path} is of no kind known here; ingest reads {READS}")
+    _refuse(name_or_path, options, split=True)
+    return CsvArchive(path, column_map=options.column_map, authors=options.authors, in_time_order=options.in_time_order)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise BadSource(f"cannot read {path}: {error.strerror}") from error
+
+
+def _refuse(name: str, options: SourceOptions, *, split: bool = False, column_map: bool = False) -> None:
+    """Raises BadSource if an option is given that this kind of source has no use for."""
+    if split and options.split is not None:
+        raise BadSource(f"--split {options.split}: {name} has no splits; leave it out")
+    if column_map and options.column_map:
+        raise BadSource(f"--map: only a CSV file has columns to map, {name} is none; leave it out")
