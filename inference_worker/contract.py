@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -296,7 +296,7 @@ class Results:
     """Reads one namespace's results; all methods are single pipelines. `redis` must not decode responses."""
 
     def __init__(self, redis: Redis, namespace: str) -> None:
-        self.redis = redis
+        self.redis: Any = redis  # redis-py types every reply as bytes or str
         self.namespace = check_namespace(namespace)
         self._shards: list[Keys] | None = None
 

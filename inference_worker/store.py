@@ -87,7 +87,7 @@ class Store:
     """Writes results of one namespace. `redis` must not decode responses."""
 
     def __init__(self, redis: Redis, settings: Settings, *, model: str) -> None:
-        self.redis = redis
+        self.redis: Any = redis  # redis-py types every reply as bytes or str
         self.settings = settings
         self.model = model
         self.retries = 0
@@ -141,7 +141,7 @@ class Store:
     async def retire(self, name: str) -> None:
         """The worker says goodbye."""
         await self.redis.delete(worker_key(self.settings.namespace, name))
-        await self.redis.srem(workers_key(self.settings.namespace), name)  # type: ignore[misc]
+        await self.redis.srem(workers_key(self.settings.namespace), name)
 
     def _shard(self, write: Write) -> int:
         if isinstance(write, Failed):
@@ -162,7 +162,8 @@ class Store:
         wait_s = RETRY_FIRST_S
         while True:
             try:
-                return await self._script(keys=[keys.counters], args=args)
+                outcomes: list[bytes] = await self._script(keys=[keys.counters], args=args)
+                return outcomes
             except (RedisError, OSError) as error:
                 self.retries += 1
                 logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", len(writes), error, wait_s)

@@ -1,0 +1,33 @@
+"""`python -m inference_worker`: one worker, configured by MOODSTREAM_* variables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import faust
+
+from inference_worker import artifact
+from inference_worker.agent import create_app
+from inference_worker.errors import ArtifactError
+from inference_worker.settings import Settings
+
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def main() -> None:
+    try:
+        settings = Settings.from_env()
+        logging.basicConfig(
+            level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        predictor = artifact.load(settings.model, engine=settings.engine, threads=settings.engine_threads)
+    except (ValueError, ArtifactError) as error:
+        sys.exit(f"inference_worker: {error}")
+    app = create_app(settings, predictor)
+    faust.Worker(app, loglevel="INFO", redirect_stdouts=False, override_logging=False).execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()

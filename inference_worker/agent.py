@@ -1,0 +1,203 @@
+"""The faust application: Kafka records → pipeline, acknowledged by the ledger, drained before it stops.
+
+One agent reads raw events with `noack()`; everything else is the pipeline's. faust's own waiting for open events is off
+(`stream_wait_empty`): it would wait without limit at each rebalance; here the wait has a deadline, and what is not
+done by then is read again by the partition's next worker, whose writes the receipts fold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+from faust.types import TP, EventT
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from inference_worker.pipeline import Delivered, Pipeline
+from inference_worker.predictor import Predictor
+from inference_worker.settings import Settings
+from inference_worker.stats import Stats
+from inference_worker.store import Position, Store
+from ingest.contract import RUN_HEADER, dead_letters_topic, posts_topic
+
+logger = logging.getLogger(__name__)
+
+STATE_EVERY_S = 2.0
+COMMIT_EVERY_S = 1.0
+DEAD_LETTER_RETRY_S = 1.0
+NO_RUN = "none"
+
+
+class WorkerApp(faust.App):
+    """faust.App that opens the store and the pipeline before the first record and drains before it lets go."""
+
+    settings: Settings
+    predictor: Predictor
+    redis: Redis
+    store: Store
+    stats: Stats
+    pipeline: Pipeline
+    dead_letters: faust.TopicT
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.redis = Redis.from_url(self.settings.redis, socket_timeout=10, socket_connect_timeout=5)
+        self.store = Store(self.redis, self.settings, model=self.predictor.name)
+        await self.store.open()
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self.stats = Stats(name=name, model=self.predictor.name, engine=self.predictor.engine.name)
+        self.pipeline = Pipeline(self.predictor, self.store, self.send_dead_letter, self.settings, self.stats)
+
+    async def on_stop(self) -> None:
+        """Takes nothing more in, finishes what is in flight, commits, and only then lets faust stop."""
+        if hasattr(self, "pipeline"):
+            self.pause()
+            if not await self.pipeline.drain(self.settings.drain_timeout_s):
+                left = len(self.pipeline.ledger)
+                logger.warning("stopped with %d records in flight; they will be read again", left)
+            await self.consumer.commit()
+        await super().on_stop()
+        if hasattr(self, "redis"):
+            try:
+                await self.store.retire(self.stats.name)
+            except RedisError:
+                logger.info("Redis is away; the worker's state there expires by itself")
+            await self.redis.aclose()
+
+    def pause(self) -> None:
+        """Stops the flow of new records."""
+        self.consumer.stop_flow()
+        self.flow_control.suspend()
+        self.flow_control.clear()
+
+    async def send_dead_letter(self, delivered: Delivered, reason: str) -> None:
+        """The record as it came, with the error and its place in the headers; waits until Kafka has it."""
+        position = delivered.position
+        headers = {
+            "error": reason.encode(),
+            "partition": b"%d" % position.partition,
+            "offset": b"%d" % position.offset,
+            RUN_HEADER: delivered.run.encode(),
+        }
+        while True:
+            try:
+                sent = await self.dead_letters.send(key=delivered.key, value=delivered.value, headers=headers)
+                await sent
+                return
+            except Exception as error:  # aiokafka raises a zoo; the record stays un-acknowledged until it is through
+                logger.warning("the dead letter of %s did not reach Kafka (%s); retrying", position, error)
+                await asyncio.sleep(DEAD_LETTER_RETRY_S)
+
+    def lag(self) -> int | None:
+        """Records behind the end of this worker's partitions, as far as the broker said; None while unknown."""
+        consumer: Any = self.consumer
+        behind = len(self.pipeline.ledger)
+        for tp in consumer.assignment():
+            if tp.topic == posts_topic(self.settings.namespace):
+                end, last_read = consumer.highwater(tp), consumer._read_offset.get(tp)
+                if end is None:
+                    return None
+                behind += max(0, end - 1 - (last_read if last_read is not None else -1))
+        return behind
+
+
+def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
+    """The worker of `settings.namespace`, ready to be run by `faust.Worker`."""
+    app = WorkerApp(
+        settings.consumer_group,
+        broker=";".join(f"kafka://{server}" for server in settings.kafka.split(",")),
+        store="memory://",
+        datadir=tempfile.gettempdir(),
+        web_enabled=False,
+        autodiscover=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=1,
+        key_serializer="raw",
+        value_serializer="raw",
+        stream_wait_empty=False,
+        stream_buffer_maxsize=settings.in_flight,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.heartbeat_s,
+        broker_commit_interval=COMMIT_EVERY_S,
+        consumer_auto_offset_reset="earliest",
+        producer_acks=-1,
+    )
+    app.settings, app.predictor = settings, predictor
+    posts = app.topic(posts_topic(settings.namespace), internal=True, partitions=settings.partitions)
+    app.dead_letters = app.topic(dead_letters_topic(settings.namespace), internal=True, partitions=1)
+
+    async def score(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await submit(app, event)
+
+    async def work() -> None:
+        await app.dead_letters.maybe_declare()
+        try:
+            await app.pipeline.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            logger.critical("the pipeline failed: %r", error)
+            await app.crash(error)
+
+    async def report() -> None:
+        await report_forever(app)
+
+    async def release(sender: Any, revoked: Iterable[TP], **kwargs: Any) -> None:
+        if not hasattr(app, "pipeline"):
+            return
+        await app.pipeline.settle_in_flight(settings.session_timeout_s / 2)
+        await app.consumer.commit()
+        app.pipeline.revoke((tp.topic, tp.partition) for tp in revoked)
+
+    app.agent(posts, name="score", concurrency=1)(score)
+    app.task(work)
+    app.task(report)
+    app.on_partitions_revoked.connect(release)
+    return app
+
+
+async def submit(app: WorkerApp, event: EventT[bytes]) -> None:
+    """Hands one event to the pipeline; its acknowledgement is the ledger's to give."""
+    message = event.message
+    headers = dict(message.headers or {})
+    delivered = Delivered(
+        value=message.value or b"",
+        key=message.key,
+        position=Position(message.partition, message.offset, round((message.timestamp or 0) * 1000)),
+        run=(headers.get(RUN_HEADER) or NO_RUN.encode()).decode(errors="replace"),
+    )
+    await app.pipeline.submit(delivered, (message.topic, message.partition), event.ack)
+
+
+async def report_forever(app: WorkerApp) -> None:
+    """Renews the worker's state in Redis, and ends the process when records wait and nothing moves.
+
+    The watchdog answers faust's known silent stalls; while Redis is away waiting is right, and the clock stops.
+    """
+    loop = asyncio.get_running_loop()
+    progress: tuple[int, int] = (-1, -1)
+    moved_at_s = loop.time()
+    while True:
+        await asyncio.sleep(STATE_EVERY_S)
+        lag = app.lag()
+        if app.consumer.assignment():
+            state = app.stats.state(queue_age_s=app.pipeline.batcher.queue_age_s, lag=lag)
+            try:
+                await app.store.publish(state)
+            except RedisError as error:
+                logger.warning("the worker's state did not reach Redis: %s", error)
+        now = (app.pipeline.ledger.acknowledged, app.store.retries)
+        if now != progress or not lag:
+            progress, moved_at_s = now, loop.time()
+        elif loop.time() - moved_at_s > app.settings.watchdog_s:
+            logger.critical("%d records wait and none was acknowledged in %.0f s", lag, app.settings.watchdog_s)
+            os._exit(3)

@@ -1,0 +1,158 @@
+"""Micro-batching: nothing waits while the engine is free, and batches grow while it is busy.
+
+Posts queue in lanes by modality, so that a text never pays for its neighbour's picture (lane `none`: deletions, which
+need no engine but must not overtake their post). When the engine asks, the
+lane holding the oldest post gives a batch: that post and its neighbours in length, as many as the token and
+image budgets allow. So the oldest post always leaves next (no lane starves, no deadline is needed beside it) and
+padding stays small. Two records of one key are never in the queue or in flight together: the later one is parked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar, get_args
+
+Lane = Literal["text", "image", "both", "none"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[T]):
+    """A prepared post: its cost in tokens and images, and the Kafka key whose order must hold."""
+
+    payload: T
+    key: bytes
+    lane: Lane
+    tokens: int
+    images: int
+    arrived_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """Posts of one lane that the engine takes at once, shortest first."""
+
+    lane: Lane
+    items: tuple[Item[T], ...]
+
+    @property
+    def padded_tokens(self) -> int:
+        return max((item.tokens for item in self.items), default=0) * len(self.items)
+
+    @property
+    def tokens(self) -> int:
+        return sum(item.tokens for item in self.items)
+
+
+class Batcher(Generic[T]):
+    """Queues items and hands out batches; all calls come from one event loop.
+
+    A batch has at most `max_items` items, `max_tokens` padded tokens and `max_images` images, but always at least
+    one item. Lengths are sorted within the `window` oldest items of a lane.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_items: int = 64,
+        max_tokens: int = 4096,
+        max_images: int = 16,
+        window: int = 512,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if min(max_items, max_tokens, max_images, window) < 1:
+            raise ValueError("max_items, max_tokens, max_images and window must each be at least 1")
+        self.max_items = max_items
+        self.max_tokens = max_tokens
+        self.max_images = max_images
+        self.window = window
+        self._clock_s = clock_s
+        self._lanes: dict[Lane, deque[Item[T]]] = {lane: deque() for lane in get_args(Lane)}
+        self._parked: dict[bytes, deque[Item[T]]] = {}
+        self._ready = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Items waiting, parked ones included; items in flight are not."""
+        return sum(map(len, self._lanes.values())) + sum(map(len, self._parked.values()))
+
+    @property
+    def queue_age_s(self) -> float:
+        """How long the oldest item has been waiting; 0 when none is."""
+        oldest = self._oldest_lane()
+        return self._clock_s() - self._lanes[oldest][0].arrived_at_s if oldest else 0.0
+
+    def put(self, item: Item[T]) -> None:
+        """Queues an item, or parks it until `finish` names the one of its key before it."""
+        if item.key in self._parked:
+            self._parked[item.key].append(item)
+            return
+        self._parked[item.key] = deque()
+        self._lanes[item.lane].append(item)
+        self._ready.set()
+
+    async def take(self) -> Batch[T]:
+        """The next batch; waits only while there is nothing at all."""
+        while (lane := self._oldest_lane()) is None:
+            self._ready.clear()
+            await self._ready.wait()
+        return self._cut(lane)
+
+    def finish(self, items: Iterable[Item[T]]) -> None:
+        """Says that items are written (or set aside); the next of their keys may go."""
+        for item in items:
+            waiting = self._parked[item.key]
+            if waiting:
+                released = waiting.popleft()
+                self._lanes[released.lane].append(released)
+                self._ready.set()
+            else:
+                del self._parked[item.key]
+
+    def halve(self) -> None:
+        """Shrinks the budgets for good: the engine ran out of memory."""
+        self.max_items = max(1, self.max_items // 2)
+        self.max_tokens = max(1, self.max_tokens // 2)
+        self.max_images = max(1, self.max_images // 2)
+
+    def _oldest_lane(self) -> Lane | None:
+        heads = [(queue[0].arrived_at_s, lane) for lane, queue in self._lanes.items() if queue]
+        return min(heads)[1] if heads else None
+
+    def _cut(self, lane: Lane) -> Batch[T]:
+        queue = self._lanes[lane]
+        reachable = [queue.popleft() for _ in range(min(self.window, len(queue)))]
+        chosen = grow(reachable, max_items=self.max_items, max_tokens=self.max_tokens, max_images=self.max_images)
+        taken = set(map(id, chosen))
+        queue.extendleft(item for item in reversed(reachable) if id(item) not in taken)
+        return Batch(lane, tuple(chosen))
+
+
+def grow(oldest_first: Sequence[Item[T]], *, max_items: int, max_tokens: int, max_images: int) -> list[Item[T]]:
+    """The oldest item and its neighbours in length, grown towards the nearer length until a budget is full."""
+    by_length: list[tuple[int, int]] = []
+    for age, item in enumerate(oldest_first):
+        insort(by_length, (item.tokens, age))
+    start = by_length.index((oldest_first[0].tokens, 0))
+    left, right = start, start + 1  # by_length[left:right] is chosen
+    images = oldest_first[0].images
+    while right - left < max_items:
+        longest = by_length[right - 1][0]
+        gap_left = longest - by_length[left - 1][0] if left > 0 else None
+        gap_right = by_length[right][0] - longest if right < len(by_length) else None
+        if gap_left is None and gap_right is None:
+            break
+        goes_right = gap_left is None or (gap_right is not None and gap_right <= gap_left)
+        tokens, age = by_length[right] if goes_right else by_length[left - 1]
+        images += oldest_first[age].images
+        if max(longest, tokens) * (right - left + 1) > max_tokens or images > max_images:
+            break
+        if goes_right:
+            right += 1
+        else:
+            left -= 1
+    return [oldest_first[age] for _, age in by_length[left:right]]

@@ -1,0 +1,78 @@
+"""CPU engine: the artifact's three graphs on ONNX Runtime, float32, weights decoded from the artifact's one set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from safetensors.numpy import load_file
+
+from inference_worker.errors import ArtifactError, EngineOutOfMemory
+
+GRAPHS = ("text_encoder", "image_encoder", "fusion")
+
+
+class OnnxEngine:
+    """Runs the graphs of an artifact directory; one call at a time per graph.
+
+    threads: of ONNX Runtime inside one call; 0 leaves one per core.
+    Raises ArtifactError if a graph or its weights cannot be loaded.
+    """
+
+    name = "onnx"
+
+    def __init__(self, directory: Path, *, threads: int = 0) -> None:
+        try:
+            weights = load_file(directory / "weights.safetensors")
+            self._sessions = {
+                graph: _session(directory / f"{graph}.onnx", weights, threads=threads) for graph in GRAPHS
+            }
+        except Exception as error:  # ONNX Runtime and safetensors raise a zoo of types
+            raise ArtifactError(f"{directory} cannot be loaded by ONNX Runtime {ort.__version__}: {error}") from error
+
+    def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B, T) int64 twice → text_features (B, T, D), text_logits (B, C)."""
+        outputs = self._run("text_encoder", input_ids=input_ids, attention_mask=attention_mask)
+        return outputs[0], outputs[1]
+
+    def encode_image(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B, 3, H, W) float32 → image_features (B, M, D), image_logits (B, C)."""
+        outputs = self._run("image_encoder", pixel_values=pixel_values)
+        return outputs[0], outputs[1]
+
+    def fuse(
+        self, text_features: np.ndarray, attention_mask: np.ndarray, image_features: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(B, T, D), (B, T) int64, (B, M, D) → logits (B, C), text_map (B, T), image_map (B, M)."""
+        outputs = self._run(
+            "fusion", text_features=text_features, attention_mask=attention_mask, image_features=image_features
+        )
+        return outputs[0], outputs[1], outputs[2]
+
+    def _run(self, graph: str, **inputs: np.ndarray) -> list[np.ndarray]:
+        try:
+            return self._sessions[graph].run(None, inputs)  # type: ignore[no-any-return]
+        except Exception as error:
+            if "allocate memory" in str(error) or isinstance(error, MemoryError):
+                raise EngineOutOfMemory(f"{graph} of {len(next(iter(inputs.values())))} posts: {error}") from error
+            raise
+
+
+def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    prefix = f"{path.stem}/"
+    stored = [key.removeprefix(prefix) for key in weights if key.startswith(prefix) and not key.endswith(".scale")]
+    tensors = [ort.OrtValue.ortvalue_from_numpy(_float32(weights, prefix + name)) for name in stored]
+    options.add_external_initializers(stored, tensors)
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _float32(weights: dict[str, np.ndarray], key: str) -> np.ndarray:
+    """A stored tensor as float32: int8 rows are multiplied by their scale, float16 is widened."""
+    tensor = weights[key].astype(np.float32)
+    scale = weights.get(f"{key}.scale")
+    return tensor if scale is None else np.ascontiguousarray(tensor * scale)

@@ -1,0 +1,308 @@
+"""Records in, results in Redis, acknowledgements out: prepare → batch → score → write → settle.
+
+Preparing (decode, tokenise, JPEG) and scoring run in one thread each, so that the next batch is prepared while the
+engine works; writes overlap with both. Everything in flight is bounded. A record is acknowledged only after Redis (or
+the dead-letters topic and Redis) took what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from inference_worker.batcher import Batch, Batcher, Item
+from inference_worker.contract import Prediction, most_likely
+from inference_worker.errors import EngineOutOfMemory, Unscorable
+from inference_worker.ledger import Ledger, Partition, Ticket
+from inference_worker.predictor import Scores
+from inference_worker.preprocess import Example
+from inference_worker.settings import Settings
+from inference_worker.stats import Stats
+from inference_worker.store import Deleted, Failed, Position, Scored, Write
+from ingest.contract import Deletion, MalformedRecord, NewerSchema, Post, Record, decode
+
+logger = logging.getLogger(__name__)
+
+PREPARE_CHUNK = 64
+WRITES_IN_FLIGHT = 4
+
+
+class Scorer(Protocol):
+    """What the pipeline needs of `predictor.Predictor`."""
+
+    name: str
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
+
+    def prepare(self, post: Post) -> Example: ...
+
+    def predict(self, examples: Sequence[Example]) -> list[Scores]: ...
+
+
+class Sink(Protocol):
+    """What the pipeline needs of `store.Store`."""
+
+    async def write(self, writes: Sequence[Write]) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One Kafka record as it arrived."""
+
+    value: bytes
+    key: bytes | None
+    position: Position
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A record with its place in the ledger and, once prepared, what is to be scored."""
+
+    delivered: Delivered
+    ticket: Ticket
+    record: Record | None = None
+    example: Example | None = None
+
+
+_Prepared = Item[_Work]
+DeadLetters = Callable[[Delivered, str], Awaitable[None]]
+"""Puts a record and the reason on the dead-letters topic; returns once Kafka has it."""
+
+
+class Pipeline:
+    """Scores what is submitted, in bounded space.
+
+    Use as a task: `run()` until cancelled; `submit` from the stream; `drain` before stopping.
+    """
+
+    def __init__(self, scorer: Scorer, sink: Sink, dead_letters: DeadLetters, settings: Settings, stats: Stats) -> None:
+        self.ledger = Ledger()
+        self.stats = stats
+        self.batcher: Batcher[_Work] = Batcher(
+            max_items=settings.batch_items, max_tokens=settings.batch_tokens, max_images=settings.batch_images
+        )
+        self._scorer = scorer
+        self._sink = sink
+        self._dead_letters = dead_letters
+        self._intake: asyncio.Queue[_Work] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(settings.in_flight)
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_out_of_memory = False
+        self._write_slots = asyncio.Semaphore(WRITES_IN_FLIGHT)
+        self._is_closed = False
+
+    async def submit(self, delivered: Delivered, partition: Partition, acknowledge: Callable[[], object]) -> None:
+        """Takes a record in, waiting while too many are in flight. After `drain` records are left un-acknowledged."""
+        await self._slots.acquire()
+        if self._is_closed:
+            self._slots.release()
+            return
+        self._in_flight += 1
+        self._idle.clear()
+        ticket = self.ledger.enter(partition, delivered.position.offset, acknowledge)
+        self._intake.put_nowait(_Work(delivered, ticket))
+
+    def revoke(self, partitions: Iterable[Partition]) -> None:
+        """Partitions went to another worker: what is in flight of them is still written, but not acknowledged."""
+        dropped = self.ledger.revoke(partitions)
+        logger.info("partitions revoked; %d records in flight will be read again by their next worker", dropped)
+
+    async def settle_in_flight(self, timeout_s: float) -> bool:
+        """Waits until nothing is in flight; False if the deadline came first."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Takes nothing more in and waits for what is in flight; False if the deadline came first."""
+        self._is_closed = True
+        return await self.settle_in_flight(timeout_s)
+
+    async def run(self) -> None:
+        """Works until cancelled; any unforeseen error ends it."""
+        with ExitStack() as threads:
+            prepare = threads.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
+            engine = threads.enter_context(ThreadPoolExecutor(1, thread_name_prefix="engine"))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._prepare_all(prepare, group))
+                group.create_task(self._score_all(engine, group))
+
+    async def _prepare_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            works = [await self._intake.get()]
+            while len(works) < PREPARE_CHUNK and not self._intake.empty():
+                works.append(self._intake.get_nowait())
+            failed: list[tuple[_Work, str]] = []
+            for prepared in await loop.run_in_executor(thread, self._prepare, works):
+                if isinstance(prepared, Item):
+                    self.batcher.put(prepared)
+                else:
+                    failed.append(prepared)
+            if failed:
+                group.create_task(self._write([], failed))
+
+    def _prepare(self, works: list[_Work]) -> list[_Prepared | tuple[_Work, str]]:
+        return [self._prepare_one(work) for work in works]
+
+    def _prepare_one(self, work: _Work) -> _Prepared | tuple[_Work, str]:
+        delivered = work.delivered
+        try:
+            record = decode(delivered.value)
+            if isinstance(record, Deletion):
+                if record.post_id is None:
+                    return work, "deletion of an author: this version deletes single posts only"
+                ready = _Work(delivered, work.ticket, record)
+                return Item(ready, record.post_id.encode(), "none", 0, 0, time.monotonic())
+            example = self._scorer.prepare(record)
+        except (MalformedRecord, NewerSchema, Unscorable) as error:
+            return work, str(error)
+        except Exception as error:  # whatever a hostile record provokes: it is set aside, the stream goes on
+            logger.exception("record at %s could not be prepared", delivered.position)
+            return work, f"{type(error).__name__}: {error}"
+        return Item(
+            _Work(delivered, work.ticket, record, example),
+            record.id.encode(),
+            example.lane,
+            example.tokens,
+            len(example.images),
+            time.monotonic(),
+        )
+
+    async def _score_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self.batcher.take()
+            began = time.monotonic()
+            scored = await loop.run_in_executor(thread, self._score, list(batch.items))
+            self.stats.batch_done(batch, time.monotonic() - began)
+            if self._is_out_of_memory:
+                self._is_out_of_memory = False
+                self.batcher.halve()
+                logger.warning(
+                    "the engine ran out of memory: batches of at most %d posts from now on", self.batcher.max_items
+                )
+            await self._write_slots.acquire()
+            group.create_task(self._finish(batch, scored))
+
+    def _score(self, items: list[_Prepared]) -> list[Scores | str | None]:
+        """Scores per item; the reason where one cannot be scored, None where there is nothing to score."""
+        if items[0].lane == "none":
+            return [None] * len(items)
+        examples = [example for item in items if (example := item.payload.example) is not None]
+        try:
+            scores = self._scorer.predict(examples)
+            if len(scores) != len(items):
+                raise RuntimeError(f"the model gave {len(scores)} results for {len(items)} posts")
+            return list(scores)
+        except Exception as error:  # isolate the poison post: bisect until it stands alone
+            if isinstance(error, EngineOutOfMemory):
+                self._is_out_of_memory = True
+            if len(items) == 1:
+                logger.exception("post %s cannot be scored", items[0].key.decode())
+                return [f"{type(error).__name__}: {error}"]
+            middle = len(items) // 2
+            return self._score(items[:middle]) + self._score(items[middle:])
+
+    async def _finish(self, batch: Batch[_Work], scored: list[Scores | str | None]) -> None:
+        writes: list[tuple[_Work, Write]] = []
+        failed: list[tuple[_Work, str]] = []
+        scored_at = datetime.now(UTC)
+        for item, scores in zip(batch.items, scored, strict=True):
+            work = item.payload
+            if isinstance(scores, str):
+                failed.append((work, scores))
+            else:
+                writes.append((work, self._result(work, scores, scored_at)))
+        try:
+            await self._write(writes, failed)
+        finally:
+            self._write_slots.release()
+        self.batcher.finish(batch.items)
+
+    async def _write(self, writes: list[tuple[_Work, Write]], failed: list[tuple[_Work, str]]) -> None:
+        """To the dead letters, to Redis, and only then acknowledged."""
+        for work, reason in failed:
+            logger.warning("dead letter %s: %s", work.delivered.position, reason)
+            await self._dead_letters(work.delivered, reason)
+        every = [*writes, *((work, _failure(work.delivered, reason)) for work, reason in failed)]
+        await self._sink.write([write for _, write in every])
+        now = datetime.now(UTC)
+        self.stats.posts_written(
+            [
+                (now - work.record.ingested_at).total_seconds() * 1000
+                for work, _ in writes
+                if isinstance(work.record, Post)
+            ]
+        )
+        self.ledger.settle(work.ticket for work, _ in every)
+        for _ in every:
+            self._slots.release()
+        self._in_flight -= len(every)
+        if self._in_flight == 0:
+            self._idle.set()
+
+    def _result(self, work: _Work, scores: Scores | None, scored_at: datetime) -> Write:
+        delivered, record = work.delivered, work.record
+        if isinstance(record, Deletion):
+            assert record.post_id is not None  # deletions of authors never get here
+            return Deleted(record.post_id, delivered.position, delivered.run)
+        assert isinstance(record, Post) and scores is not None and work.example is not None
+        return Scored(
+            self._prediction(record, work.example, scores, scored_at),
+            delivered.position,
+            delivered.run,
+            tuple(image.jpeg for image in record.images),
+        )
+
+    def _prediction(self, post: Post, example: Example, scores: Scores, scored_at: datetime) -> Prediction:
+        return Prediction(
+            id=post.id,
+            source=post.source,
+            revision=post.revision,
+            created_at=post.created_at,
+            ingested_at=post.ingested_at,
+            scored_at=scored_at,
+            predicted=most_likely(scores.fused),
+            probabilities=scores.fused,
+            text_probabilities=scores.text,
+            image_probabilities=scores.image,
+            confidence=scores.confidence,
+            abstained=scores.abstained,
+            model=self._scorer.name,
+            text=post.text,
+            lang=post.lang,
+            author=post.author,
+            reach=post.reach,
+            url=post.url,
+            sensitive=post.sensitive,
+            images=len(post.images),
+            strongest_image=scores.strongest_image,
+            image_hashes=tuple(image.phash for image in post.images),
+            alt=tuple(image.alt for image in post.images),
+            topics=post.topics,
+            label=post.label,
+            token_map=scores.token_map,
+            image_map=scores.image_map,
+            image_map_shape=self._scorer.grid if scores.image_map else (0, 0),
+            warnings=example.warnings,
+        )
+
+
+def _failure(delivered: Delivered, reason: str) -> Failed:
+    key = delivered.key.decode(errors="replace") if delivered.key is not None else None
+    return Failed(reason, key, len(delivered.value), delivered.position, delivered.run)

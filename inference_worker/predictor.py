@@ -1,0 +1,242 @@
+"""Examples → scores: each encoder runs once per batch, each picture once at all, and only what a post has is run."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from inference_worker.contract import Distribution
+from inference_worker.errors import WorkerError
+from inference_worker.preprocess import EncodedImage, Example, Preprocessor
+from ingest.contract import Post
+
+
+class Engine(Protocol):
+    """What runs the three graphs; shapes as in `engines/onnx.py`."""
+
+    name: str
+
+    def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def encode_image(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def fuse(
+        self, text_features: np.ndarray, attention_mask: np.ndarray, image_features: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Per input kind (`text`, `image`, `both`): softmax temperature, and the confidence under which to abstain."""
+
+    temperature: dict[str, float]
+    abstain_below: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the model says of one post; distributions are calibrated and in the order of `contract.LABELS`.
+
+    token_map: (start, end, weight 0-255) per token; image_map: rows x columns weights 0-255 of the strongest image.
+    """
+
+    fused: Distribution
+    text: Distribution | None
+    image: Distribution | None
+    confidence: float
+    abstained: bool
+    token_map: tuple[tuple[int, int, int], ...] = ()
+    image_map: bytes = b""
+    strongest_image: int = 0
+
+
+class ImageFeatures(NamedTuple):
+    """features: (M, D) float32; logits: (C,) float32."""
+
+    features: np.ndarray
+    logits: np.ndarray
+
+
+class ImageCache:
+    """The features of the last `capacity` distinct pictures by sha256: memes repeat. Safe between threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.hits = 0
+        self.misses = 0
+        self._entries: OrderedDict[bytes, ImageFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, sha256: bytes) -> bool:
+        with self._lock:
+            return sha256 in self._entries
+
+    def get(self, sha256: bytes) -> ImageFeatures | None:
+        with self._lock:
+            entry = self._entries.get(sha256)
+            if entry is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+                self._entries.move_to_end(sha256)
+            return entry
+
+    def put(self, sha256: bytes, entry: ImageFeatures) -> None:
+        with self._lock:
+            self._entries[sha256] = entry
+            self._entries.move_to_end(sha256)
+            while len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
+
+
+class Predictor:
+    """A loaded artifact, ready to score. `prepare` is safe in any thread, `predict` in one at a time.
+
+    label_order[i] is the artifact's index of `contract.LABELS[i]`; grid is (rows, columns) of the image map.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        engine: Engine,
+        preprocessor: Preprocessor,
+        calibration: Calibration,
+        label_order: Sequence[int],
+        cached_images: int = 512,
+    ) -> None:
+        self.name = name
+        self.engine = engine
+        self.preprocessor = preprocessor
+        self.calibration = calibration
+        self.label_order = np.asarray(label_order)
+        self.images = ImageCache(cached_images)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.preprocessor.image.grid
+
+    def prepare(self, post: Post) -> Example:
+        """Post → example (see Preprocessor.prepare); pictures already cached are not decoded."""
+        cached = {image.sha256 for image in post.images if image.sha256 in self.images}
+        return self.preprocessor.prepare(post, is_cached=cached)
+
+    def predict(self, examples: Sequence[Example]) -> list[Scores]:
+        """Scores examples of one lane; row i depends on example i alone.
+
+        Raises WorkerError if an output is not finite.
+        """
+        lane = examples[0].lane
+        if any(example.lane != lane for example in examples):
+            raise ValueError("examples of one batch must be of one lane")
+        if lane == "text":
+            _, _, text_logits = self._encode_texts(examples)
+            text = self._distributions(text_logits, "text")
+            return [self._scores("text", text[row], text=text[row]) for row in range(len(examples))]
+        pictures = self._encode_images(examples)
+        image_logits = np.stack([np.mean([one.logits for one in of_post], axis=0) for of_post in pictures])
+        image = self._distributions(image_logits, "image")
+        strongest = [int(np.argmax([one.logits.max() for one in of_post])) for of_post in pictures]
+        if lane == "image":
+            return [
+                self._scores(
+                    "image", image[row], image=image[row], strongest_image=example.images[strongest[row]].index
+                )
+                for row, example in enumerate(examples)
+            ]
+        mask, text_features, text_logits = self._encode_texts(examples)
+        text = self._distributions(text_logits, "text")
+        image_features = np.stack([np.mean([one.features for one in of_post], axis=0) for of_post in pictures])
+        logits, text_map, image_map = self.engine.fuse(text_features, mask, image_features)
+        fused = self._distributions(logits, "both")
+        return [
+            self._scores(
+                "both",
+                fused[row],
+                text=text[row],
+                image=image[row],
+                token_map=_token_map(example, text_map[row]),
+                image_map=_to_bytes(image_map[row]),
+                strongest_image=example.images[strongest[row]].index,
+            )
+            for row, example in enumerate(examples)
+        ]
+
+    def _encode_texts(self, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """→ attention_mask (B, T), text_features (B, T, D), text_logits (B, C)."""
+        longest = max(example.tokens for example in examples)
+        input_ids = np.full((len(examples), longest), self.preprocessor.text.pad_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for row, example in enumerate(examples):
+            assert example.text is not None  # the lane says so
+            input_ids[row, : example.tokens] = example.text.input_ids
+            attention_mask[row, : example.tokens] = 1
+        return attention_mask, *self.engine.encode_text(input_ids, attention_mask)
+
+    def _encode_images(self, examples: Sequence[Example]) -> list[list[ImageFeatures]]:
+        """Features of each example's pictures; each distinct picture not cached is encoded once."""
+        wanted = {image.source.sha256: image for example in examples for image in example.images}
+        known = {sha256: entry for sha256 in wanted if (entry := self.images.get(sha256)) is not None}
+        missing = [image for sha256, image in wanted.items() if sha256 not in known]
+        if missing:
+            pixel_values = self.preprocessor.normalise([self._pixels(image) for image in missing])
+            features, logits = self.engine.encode_image(pixel_values)
+            for row, image in enumerate(missing):
+                entry = ImageFeatures(features[row].copy(), logits[row].copy())
+                known[image.source.sha256] = entry
+                self.images.put(image.source.sha256, entry)
+        return [[known[image.source.sha256] for image in example.images] for example in examples]
+
+    def _pixels(self, image: EncodedImage) -> np.ndarray:
+        # not decoded because it was cached, and evicted since
+        return image.pixels if image.pixels is not None else self.preprocessor.decode(image.source.jpeg)
+
+    def _distributions(self, logits: np.ndarray, kind: str) -> list[Distribution]:
+        """(B, C) logits in the artifact's order → calibrated distributions in the order of `contract.LABELS`."""
+        if not np.isfinite(logits).all():
+            raise WorkerError(f"the {kind} logits are not finite: {logits.tolist()}")
+        scaled = logits[:, self.label_order].astype(np.float64) / self.calibration.temperature[kind]
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return [(row[0], row[1], row[2]) for row in probabilities.tolist()]
+
+    def _scores(
+        self,
+        kind: str,
+        fused: Distribution,
+        *,
+        text: Distribution | None = None,
+        image: Distribution | None = None,
+        token_map: tuple[tuple[int, int, int], ...] = (),
+        image_map: bytes = b"",
+        strongest_image: int = 0,
+    ) -> Scores:
+        confidence = max(fused)
+        return Scores(
+            fused=fused,
+            text=text,
+            image=image,
+            confidence=confidence,
+            abstained=confidence < self.calibration.abstain_below[kind],
+            token_map=token_map,
+            image_map=image_map,
+            strongest_image=strongest_image,
+        )
+
+
+def _to_bytes(weights: np.ndarray) -> bytes:
+    """Weights → 0-255 each, the largest 255."""
+    largest = float(weights.max(initial=0.0))
+    return np.round(weights * (255 / largest) if largest > 0 else weights * 0).astype(np.uint8).tobytes()
+
+
+def _token_map(example: Example, weights: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    assert example.text is not None
+    spans = example.text.spans
+    scaled = _to_bytes(weights[: len(spans)])
+    return tuple((start, end, scaled[at]) for at, (start, end) in enumerate(spans) if end > start)

@@ -1,0 +1,155 @@
+"""Post → arrays, exactly as the artifact says; the text normaliser lives in its tokenizer.json."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image as PillowImage
+from tokenizers import Tokenizer
+
+from inference_worker.batcher import Lane
+from inference_worker.errors import Unscorable
+from ingest.contract import Image, Post
+
+MAX_PIXELS = 4_000_000
+"""Ingest sends pictures of short side 256; anything far beyond was not made by it and is not decoded."""
+
+RESAMPLING = {
+    "bicubic": PillowImage.Resampling.BICUBIC,
+    "bilinear": PillowImage.Resampling.BILINEAR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TextParameters:
+    max_tokens: int
+    max_chars: int
+    pad_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageParameters:
+    """size: side of the square the model sees; resize_short_side, resample, crop: how to get there."""
+
+    size: int
+    resize_short_side: int
+    resample: str
+    crop: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    grid: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.resample not in RESAMPLING or self.crop != "center" or self.size > self.resize_short_side:
+            raise ValueError(
+                f"image preprocessing resample={self.resample!r} crop={self.crop!r} size={self.size} of "
+                f"{self.resize_short_side}: this worker knows {sorted(RESAMPLING)}, crop 'center', size <= short side"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """input_ids: (T,) int64 with the special tokens; spans: character span in the text of each, (0, 0) if special."""
+
+    input_ids: np.ndarray
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """index: place among the post's images; pixels: (3, H, W) uint8, or None while the features are cached."""
+
+    index: int
+    source: Image
+    pixels: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A post as the model sees it; at least one modality is there."""
+
+    text: EncodedText | None
+    images: tuple[EncodedImage, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lane(self) -> Lane:
+        if self.text is None:
+            return "image"
+        return "both" if self.images else "text"
+
+    @property
+    def tokens(self) -> int:
+        return len(self.text.input_ids) if self.text is not None else 0
+
+
+class Preprocessor:
+    """Tokenises and decodes; safe to call from several threads."""
+
+    def __init__(self, tokenizer: Tokenizer, text: TextParameters, image: ImageParameters) -> None:
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(text.max_tokens)
+        self.tokenizer = tokenizer
+        self.text = text
+        self.image = image
+
+    def prepare(self, post: Post, *, is_cached: frozenset[bytes] | set[bytes] = frozenset()) -> Example:
+        """One post → its example; images whose sha256 `is_cached` are not decoded.
+
+        Unreadable pictures and cut-off text become warnings. Raises Unscorable if nothing is left to score.
+        """
+        warnings: list[str] = []
+        text = self._encode_text(post.text, warnings)
+        images = []
+        for index, image in enumerate(post.images):
+            try:
+                pixels = None if image.sha256 in is_cached else self.decode(image.jpeg)
+            except ValueError as error:
+                warnings.append(f"image {index + 1} left out: {error}")
+            else:
+                images.append(EncodedImage(index, image, pixels))
+        if text is None and not images:
+            reason = "; ".join(warnings) or "it has neither text nor image"
+            raise Unscorable(f"post {post.id} has nothing to score: {reason}")
+        return Example(text, tuple(images), tuple(warnings))
+
+    def decode(self, jpeg: bytes) -> np.ndarray:
+        """JPEG → (3, size, size) uint8 RGB: short side resized, centre cropped.
+
+        Raises ValueError if the bytes are no whole JPEG of at most MAX_PIXELS.
+        """
+        try:
+            with PillowImage.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise ValueError(f"{picture.width} x {picture.height} pixels is more than {MAX_PIXELS:,}")
+                rgb = picture.convert("RGB")
+        except (OSError, SyntaxError, PillowImage.DecompressionBombError) as error:
+            raise ValueError(f"no readable JPEG ({len(jpeg)} bytes): {error}") from error
+        short, size = self.image.resize_short_side, self.image.size
+        scale = short / min(rgb.size)
+        if scale != 1:
+            wanted = (max(short, round(rgb.width * scale)), max(short, round(rgb.height * scale)))
+            rgb = rgb.resize(wanted, RESAMPLING[self.image.resample])
+        left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
+        return np.asarray(rgb.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+    def normalise(self, pixels: list[np.ndarray]) -> np.ndarray:
+        """List of (3, H, W) uint8 → (B, 3, H, W) float32 as the image encoder takes it."""
+        batch = np.stack(pixels).astype(np.float32)
+        mean = np.asarray(self.image.mean, dtype=np.float32).reshape(1, 3, 1, 1)
+        std = np.asarray(self.image.std, dtype=np.float32).reshape(1, 3, 1, 1)
+        batch *= 1 / (255 * std)
+        batch -= mean / std
+        return batch
+
+    def _encode_text(self, text: str, warnings: list[str]) -> EncodedText | None:
+        if not text.strip():
+            return None
+        encoding = self.tokenizer.encode(text[: self.text.max_chars])
+        if all(encoding.special_tokens_mask):
+            return None
+        if encoding.overflowing or len(text) > self.text.max_chars:
+            warnings.append(f"text truncated to {self.text.max_tokens} tokens")
+        return EncodedText(np.asarray(encoding.ids, dtype=np.int64), tuple(encoding.offsets))
