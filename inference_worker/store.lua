@@ -4,13 +4,15 @@
 -- ARGV[1]  key prefix `{namespace:shard}`
 -- ARGV[2]  MessagePack list of entries, positional:
 --            post        {1, id, revision, partition, offset, timestamp_ms, run, created_ms, topics, share,
---                         prediction, thumbnails}
+--                         blob, thumbnails}
 --            deletion    {2, id, revision, partition, offset, timestamp_ms, run}
---            dead letter {3, position, packed, run}
+--            dead letter {3, position, blob, run}
 -- ARGV[3]  seconds rollups, receipts and runs live after their last write; 0: for ever
 -- ARGV[4]  seconds a post's text and thumbnails live; 0: for ever
 -- ARGV[5]  entries the results stream keeps; 0: all
 -- ARGV[6]  posts a topic's tail keeps
+-- ARGV[7…] the entries' blobs (cmsgpack knows no byte strings): `blob` is the index of the packed prediction or dead
+--          letter, the post's `thumbnails` JPEGs follow it
 -- Returns  one outcome per entry, in order.
 --
 -- A receipt remembers what a post has added to the rollups and the last Kafka position seen of it. Records of one
@@ -89,7 +91,7 @@ local function leave_tails(id, topics)
 end
 
 local function write_post(entry, receipt)
-  local id, created_ms, topics, share, prediction = entry[2], entry[8], entry[9], entry[10], entry[11]
+  local id, created_ms, topics, share, prediction = entry[2], entry[8], entry[9], entry[10], ARGV[entry[11]]
   if receipt then
     add_share(receipt[SHARE], receipt[CREATED], receipt[TOPICS], -1)
     leave_tails(id, receipt[TOPICS])
@@ -103,8 +105,8 @@ local function write_post(entry, receipt)
   set(prefix .. ':post:' .. id, prediction, post_ttl)
   local thumbnails = prefix .. ':thumbs:' .. id
   if receipt then redis.call('DEL', thumbnails) end
-  for index, jpeg in ipairs(entry[12]) do redis.call('HSET', thumbnails, index - 1, jpeg) end
-  if post_ttl > 0 and #entry[12] > 0 then redis.call('EXPIRE', thumbnails, post_ttl) end
+  for index = 1, entry[12] do redis.call('HSET', thumbnails, index - 1, ARGV[entry[11] + index]) end
+  if post_ttl > 0 and entry[12] > 0 then redis.call('EXPIRE', thumbnails, post_ttl) end
   local result
   if results_kept > 0 then
     result = redis.call('XADD', prefix .. ':results', 'MAXLEN', '~', results_kept, '*', 'p', prediction)
@@ -160,7 +162,7 @@ end
 for _, entry in ipairs(entries) do
   if entry[1] == POST or entry[1] == DELETION then
     apply(entry)
-  elseif redis.call('HSETNX', prefix .. ':dead-letters', entry[2], entry[3]) == 1 then
+  elseif redis.call('HSETNX', prefix .. ':dead-letters', entry[2], ARGV[entry[3]]) == 1 then
     count(entry[4], 'dead_letters')
   else
     count(entry[4], 'redelivered')

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 SCRIPT = (Path(__file__).parent / "store.lua").read_text()
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
 STATE_TTL_S = 15
+FIRST_BLOB = 7
+"""Index of the first blob among the script's arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +153,16 @@ class Store:
 
     async def _write_shard(self, shard: int, writes: list[Write]) -> list[bytes]:
         settings, keys = self.settings, self._shards[shard]
+        blobs: list[bytes] = []
+        entries = [_entry(write, blobs) for write in writes]
         args: list[Any] = [
             keys.prefix,
-            msgspec.msgpack.encode([_entry(write) for write in writes]),
+            msgspec.msgpack.encode(entries),
             settings.rollup_retention_s,
             settings.post_retention_s,
             settings.results_kept,
             TAIL_KEPT,
+            *blobs,
         ]
         wait_s = RETRY_FIRST_S
         while True:
@@ -165,19 +170,23 @@ class Store:
                 outcomes: list[bytes] = await self._script(keys=[keys.counters], args=args)
                 return outcomes
             except (RedisError, OSError) as error:
+                if "user_script" in str(error):  # a fault of ours, which waiting cannot mend
+                    raise
                 self.retries += 1
                 logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", len(writes), error, wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
 
 
-def _entry(write: Write) -> tuple[Any, ...]:
-    """The positional entry `store.lua` reads."""
+def _entry(write: Write, blobs: list[bytes]) -> tuple[Any, ...]:
+    """The positional entry `store.lua` reads; its byte strings are appended to `blobs`."""
+    index = FIRST_BLOB + len(blobs)
     position = write.position
     place = (position.partition, position.offset, position.timestamp_ms)
     match write:
         case Scored(prediction=prediction):
             created_ms = round(prediction.created_at.timestamp() * 1000)
+            blobs += (encode_prediction(prediction), *write.thumbnails)
             topics = (ALL, *(topic for topic in prediction.topics if topic != ALL))
             return (
                 1,
@@ -188,8 +197,8 @@ def _entry(write: Write) -> tuple[Any, ...]:
                 created_ms,
                 topics,
                 Counters.of(prediction),
-                encode_prediction(prediction),
-                write.thumbnails,
+                index,
+                len(write.thumbnails),
             )
         case Deleted():
             return (2, write.post_id, 0, *place, write.run)
@@ -202,7 +211,8 @@ def _entry(write: Write) -> tuple[Any, ...]:
                 size=write.size,
                 failed_at=datetime.now(UTC),
             )
-            return (3, _place(position), msgspec.msgpack.encode(letter), write.run)
+            blobs.append(msgspec.msgpack.encode(letter))
+            return (3, _place(position), index, write.run)
 
 
 def _place(position: Position) -> str:
