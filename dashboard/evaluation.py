@@ -72,7 +72,7 @@ def evaluate(predictions: Path) -> Evaluation:
 def _evaluation(posts: int, answered: np.ndarray, abstained: np.ndarray, latencies_ms: np.ndarray) -> Evaluation:
     confusion = answered + abstained
     support, called, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
-    scores = {
+    scores: dict[str, ClassScores] = {
         label: ClassScores(
             precision=_share(right[index], called[index]),
             recall=_share(right[index], support[index]),
@@ -99,12 +99,12 @@ def _evaluation(posts: int, answered: np.ndarray, abstained: np.ndarray, latenci
 def _indices(words: pa.Array) -> np.ndarray:
     """Dictionary-encoded words → positions in LABELS, -1 for null."""
     found = pc.index_in(words.dictionary_decode(), value_set=pa.array(LABELS))
-    return found.fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.asarray(found.fill_null(-1))
 
 
 def _latencies_ms(batch: pa.RecordBatch) -> np.ndarray:
     ingested, scored = (batch[name].cast(pa.int64()).to_numpy() for name in ("ingested_at", "scored_at"))
-    return (scored - ingested).astype(np.float32)
+    return np.asarray(scored - ingested, dtype=np.float32)
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -1,4 +1,4 @@
-"""`predictions.parquet`: every prediction of a replay, one row each; written in chunks, read by evaluation and by people."""
+"""`predictions.parquet`: every prediction of a replay, one row each, written in chunks; what evaluation reads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SCHEMA: Final = pa.schema(
         ("warnings", pa.list_(pa.string())),
     ]
 )
-"""Columns named after a class are probabilities: fused, of the text alone, of the image alone (null where it has none)."""
+"""Columns named after a class are probabilities: fused, of the text alone, of the image alone (null if it lacks it)."""
 
 
 class PredictionsFile:

@@ -1,0 +1,79 @@
+"""The `moodstream` command. Errors are one line that names the thing, the value and the remedy; misuse exits with 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import runpy
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from deploy import classify, replay, up
+from deploy.errors import DeployError, MissingPart, Misuse
+from ingest.errors import IngestError
+from ingest.errors import Misuse as IngestMisuse
+
+COMMANDS: Final = {
+    "up": (up, "everything on this machine: broker, store, worker, dashboard and a source"),
+    "replay": (replay, "an archived feed through the whole pipeline, and how right the answers were"),
+    "classify": (classify, "score a text, a picture or a file of them"),
+}
+PASSED_ON: Final = {
+    "ingest": ("ingest", "one source into Kafka"),
+    "worker": ("inference_worker", "score posts from Kafka into Redis"),
+    "dashboard": ("dashboard", "the page on what is in Redis"),
+    "train": ("training", "train a model and export it"),
+}
+"""Commands that are another package's own; `moodstream ingest …` is `python -m ingest …`."""
+TRAIN_NEEDS: Final = ("torch", "transformers", "timm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given and given[0] in PASSED_ON:
+            return _pass_on(given[0], given[1:])
+        return _run(given)
+    except (Misuse, MissingPart, IngestMisuse) as error:
+        return _complain(error, 2)
+    except (DeployError, IngestError) as error:
+        return _complain(error, 1)
+
+
+def _run(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="moodstream", description="Watch the mood of the topics you care about.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name")
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    for name, (_, summary) in PASSED_ON.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    options = parser.parse_args(given)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    for chatty in ("aiokafka", "kafka"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    return int(options.run(options))
+
+
+def _pass_on(name: str, rest: list[str]) -> int:
+    package, _ = PASSED_ON[name]
+    if name == "train":
+        missing = [module for module in TRAIN_NEEDS if importlib.util.find_spec(module) is None]
+        if missing:
+            raise MissingPart(f"train needs {', '.join(missing)}: pip install 'moodstream[train]'")
+        rest = ["train", *rest]
+    sys.argv = [f"moodstream {name}", *rest]
+    runpy.run_module(package, run_name="__main__", alter_sys=True)
+    return 0
+
+
+def _complain(error: Exception, code: int) -> int:
+    sys.stderr.write(f"moodstream: {error}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

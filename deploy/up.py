@@ -1,0 +1,107 @@
+"""`moodstream up`: broker, store, worker, dashboard and a source on one machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import re
+import sys
+import webbrowser
+from pathlib import Path
+
+from deploy.errors import Misuse
+from deploy.local import LocalStack, Service, open_stack
+from deploy.servers import is_free, until_ready
+from deploy.settings import Settings
+from deploy.signals import run_until_signalled
+
+DASHBOARD_TIMEOUT_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source",
+        choices=("auto", "sample"),
+        default="auto",
+        help="where posts come from; auto is the bundled sample feed (default: %(default)s)",
+    )
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="an archived feed instead of a source")
+    parser.add_argument(
+        "--speed", default="60", help="with --replay: times faster than life, or max (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, default=8501, help="port of the dashboard (default: %(default)s)")
+    parser.add_argument("--headless", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep results and logs in DIR; without it `up` starts empty"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="number of worker processes (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    settings = Settings.from_env()
+    if options.replay is not None and options.source != "auto":
+        raise Misuse(f"--source {options.source} and --replay {options.replay}: give one of the two")
+    if options.replay is not None and not options.replay.exists():
+        raise Misuse(f"--replay {options.replay}: no such file or folder")
+    if not is_free(options.port):
+        raise Misuse(
+            f"--port {options.port}: something listens there already; give another one, for example {options.port + 1}"
+        )
+    return run_until_signalled(up(options, settings))
+
+
+async def up(options: argparse.Namespace, settings: Settings) -> int:
+    """Runs until it is cancelled; raises StackFailed if a part is beyond repair."""
+    kind = "sample" if options.replay is None else "replay"
+    namespace = settings.namespace or (namespace_of(options.replay) if options.replay else "sample")
+    named = {"MOODSTREAM_NAMESPACE": namespace, "MOODSTREAM_KIND": kind}
+    async with open_stack(kafka=settings.kafka, redis=settings.redis, keep=options.keep) as stack:
+        log.info("logs are in %s", stack.log_dir)
+        dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
+        for number in range(1, options.workers + 1):
+            stack.run(f"worker-{number}", "inference_worker", environment=named)
+        _start_source(stack, options, named)
+        async with stack.watched():
+            await _announce(dashboard, options, settings)
+            await asyncio.Event().wait()
+    return 0
+
+
+def _start_source(stack: LocalStack, options: argparse.Namespace, named: dict[str, str]) -> None:
+    if options.replay is None:
+        log.info("source: the bundled sample feed")
+        stack.run("ingest", "ingest", "sample", environment=named)
+    else:
+        log.info("source: %s at speed %s", options.replay, options.speed)
+        archive = str(options.replay)
+        stack.run("ingest", "ingest", archive, "--speed", options.speed, environment=named, keep_running=False)
+
+
+async def _announce(dashboard: Service, options: argparse.Namespace, settings: Settings) -> None:
+    """Says where the dashboard is as soon as it answers, and shows it."""
+    url = f"http://localhost:{options.port}"
+    await until_ready(dashboard.child, lambda: page_answers(options.port), DASHBOARD_TIMEOUT_S)
+    sys.stdout.write(f"Moodstream is running: {url} (Ctrl-C stops everything)\n")
+    sys.stdout.flush()
+    if not options.headless and settings.has_display:
+        await asyncio.to_thread(webbrowser.open, url)
+
+
+async def page_answers(port: int) -> bool:
+    """The dashboard's own health check says ok."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /_stcore/health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        status = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return b" 200 " in status
+
+
+def namespace_of(archive: Path) -> str:
+    """A file name as a namespace: `US airline (2015).csv` → `us-airline-2015`."""
+    return re.sub(r"[^a-z0-9]+", "-", archive.stem.lower()).strip("-")[:40] or "replay"
