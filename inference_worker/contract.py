@@ -25,7 +25,7 @@ LABELS: Final[tuple[Label, ...]] = ("positive", "neutral", "negative")
 """Order of every distribution below; an artifact with another order is mapped onto it once, on load."""
 ALL: Final = "all"
 """The built-in topic every scored post enters; sums are taken over it."""
-FIXED_POINT: Final = 10_000
+FIXED_POINT: Final = 1_000
 """Scores and confidences are summed as integers in units of 1 / FIXED_POINT: sums never depend on order."""
 TAIL_SHOWN: Final = 100
 TAIL_KEPT: Final = 3 * TAIL_SHOWN
