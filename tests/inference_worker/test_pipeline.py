@@ -1,0 +1,209 @@
+"""The pipeline with a scorer that misbehaves on command: nothing is lost, nothing acknowledged too early."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from inference_worker.errors import EngineOutOfMemory, Unscorable
+from inference_worker.pipeline import Delivered, Pipeline
+from inference_worker.predictor import Scores
+from inference_worker.preprocess import EncodedText, Example
+from inference_worker.settings import Settings
+from inference_worker.stats import Stats
+from inference_worker.store import Deleted, Failed, Position, Scored, Write
+from ingest.contract import Deletion, Post, encode
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+PARTITION = ("live.posts", 0)
+
+
+class WordScorer:
+    """Scores by the words: `poison` raises, `big` has room for two posts at most, `empty` cannot be scored."""
+
+    name = "words 1"
+    grid = (7, 7)
+
+    def __init__(self) -> None:
+        self.texts: dict[int, str] = {}
+        self.batches: list[int] = []
+
+    def prepare(self, post: Post) -> Example:
+        if "empty" in post.text:
+            raise Unscorable(f"post {post.id} has nothing to score")
+        example = Example(EncodedText(np.zeros(len(post.text), dtype=np.int64), ()), ())
+        self.texts[id(example)] = post.text
+        self.kept = [*getattr(self, "kept", []), example]
+        return example
+
+    def predict(self, examples: Sequence[Example]) -> list[Scores]:
+        self.batches.append(len(examples))
+        texts = [self.texts[id(example)] for example in examples]
+        if any("poison" in text for text in texts):
+            raise ValueError("NaN in the logits")
+        if any("big" in text for text in texts) and len(texts) > 2:
+            raise EngineOutOfMemory("no room")
+        return [Scores((0.6, 0.3, 0.1), (0.6, 0.3, 0.1), None, 0.6, False) for _ in texts]
+
+
+class Sink:
+    """Keeps what is written; takes nothing while `is_open` is clear."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def write(self, writes: Sequence[Write]) -> dict[str, int]:
+        await self.is_open.wait()
+        self.writes += writes
+        return {}
+
+    def scored(self) -> list[str]:
+        return [write.prediction.id for write in self.writes if isinstance(write, Scored)]
+
+
+class Bench:
+    """A running pipeline and all that came out of it."""
+
+    def __init__(self, **changes: object) -> None:
+        self.scorer, self.sink = WordScorer(), Sink()
+        self.dead: list[tuple[int, str]] = []
+        self.acknowledged: list[int] = []
+        settings = Settings(**changes)
+        stats = Stats(name="w", model="m", engine="e")
+        self.pipeline = Pipeline(self.scorer, self.sink, self._bury, settings, stats)
+
+    async def _bury(self, delivered: Delivered, reason: str) -> None:
+        self.dead.append((delivered.position.offset, reason))
+
+    async def submit(self, offset: int, record: Post | Deletion | bytes) -> None:
+        value = record if isinstance(record, bytes) else encode(record)
+        delivered = Delivered(value, b"key", Position(0, offset, 0), "run")
+        await self.pipeline.submit(delivered, PARTITION, lambda: self.acknowledged.append(offset))
+
+
+@asynccontextmanager
+async def running(**changes: object) -> AsyncIterator[Bench]:
+    bench = Bench(**changes)
+    task = asyncio.create_task(bench.pipeline.run())
+    yield bench
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def post(name: int, text: str = "hello") -> Post:
+    return Post(id=f"x:{name}", source="x", created_at=NOW, ingested_at=NOW, text=text)
+
+
+async def test_every_post_is_written_and_then_acknowledged_in_order():
+    async with running() as bench:
+        for offset in range(200):
+            await bench.submit(offset, post(offset, "a" * (1 + offset % 37)))
+        assert await bench.pipeline.drain(10)
+        assert sorted(bench.sink.scored()) == sorted(f"x:{n}" for n in range(200))
+        assert bench.acknowledged == list(range(200))
+
+
+async def test_nothing_is_acknowledged_before_redis_took_it():
+    async with running() as bench:
+        bench.sink.is_open.clear()
+        for offset in range(5):
+            await bench.submit(offset, post(offset))
+        assert not await bench.pipeline.settle_in_flight(0.2)
+        assert bench.acknowledged == []
+        bench.sink.is_open.set()
+        assert await bench.pipeline.drain(10)
+        assert bench.acknowledged == list(range(5))
+
+
+async def test_a_poison_post_is_isolated_and_set_aside():
+    async with running() as bench:
+        bench.sink.is_open.clear()  # so that the next posts gather into one batch
+        for offset in range(40):
+            await bench.submit(offset, post(offset, "poison" if offset == 23 else "fine"))
+        bench.sink.is_open.set()
+        assert await bench.pipeline.drain(10)
+        assert bench.dead == [(23, "ValueError: NaN in the logits")]
+        assert len(bench.sink.scored()) == 39
+        (failure,) = [write for write in bench.sink.writes if isinstance(write, Failed)]
+        assert (failure.position.offset, failure.run) == (23, "run")
+        assert bench.acknowledged == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"\xff\x00 garbage", "not a Moodstream record"),
+        (encode(post(1)).replace(b"schema\x01", b"schema\x09"), "schema 9"),
+        (encode(post(1, "empty")), "nothing to score"),
+        (encode(Deletion(source="x", deleted_at=NOW, ingested_at=NOW, author="abc")), "deletion of an author"),
+    ],
+)
+async def test_what_cannot_be_scored_goes_to_the_dead_letters_and_the_stream_goes_on(value: bytes, reason: str):
+    async with running() as bench:
+        await bench.submit(0, value)
+        await bench.submit(1, post(7))
+        assert await bench.pipeline.drain(10)
+        ((offset, error),) = bench.dead
+        assert offset == 0
+        assert reason in error
+        assert bench.sink.scored() == ["x:7"]
+        assert bench.acknowledged == [0, 1]
+
+
+async def test_out_of_memory_halves_the_batches_and_loses_nothing():
+    async with running(batch_items=8) as bench:
+        for offset in range(30):
+            await bench.submit(offset, post(offset, "big"))
+        assert await bench.pipeline.drain(10)
+        assert len(bench.sink.scored()) == 30
+        assert bench.dead == []
+        assert bench.pipeline.batcher.max_items <= 4
+
+
+async def test_a_deletion_never_overtakes_its_post():
+    async with running() as bench:
+        await bench.submit(0, post(1, "long " * 50))
+        await bench.submit(1, Deletion(source="x", deleted_at=NOW, ingested_at=NOW, post_id="x:1"))
+        assert await bench.pipeline.drain(10)
+        assert [type(write) for write in bench.sink.writes] == [Scored, Deleted]
+
+
+async def test_submitting_waits_while_too_much_is_in_flight():
+    async with running(in_flight=3) as bench:
+        bench.sink.is_open.clear()
+        for offset in range(3):
+            await bench.submit(offset, post(offset))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(bench.submit(3, post(3)), 0.2)
+        bench.sink.is_open.set()
+        await asyncio.wait_for(bench.submit(3, post(3)), 10)
+        assert await bench.pipeline.drain(10)
+        assert bench.acknowledged == [0, 1, 2, 3]
+
+
+async def test_records_of_a_revoked_partition_are_written_but_not_acknowledged():
+    async with running() as bench:
+        bench.sink.is_open.clear()
+        await bench.submit(0, post(0))
+        bench.pipeline.revoke([PARTITION])
+        await bench.submit(0, post(0))
+        bench.sink.is_open.set()
+        assert await bench.pipeline.drain(10)
+        assert bench.sink.scored() == ["x:0", "x:0"]
+        assert bench.acknowledged == [0]
+
+
+async def test_after_drain_nothing_more_is_taken_in():
+    async with running() as bench:
+        assert await bench.pipeline.drain(1)
+        await bench.submit(0, post(0))
+        assert bench.sink.writes == []
+        assert bench.acknowledged == []
