@@ -43,6 +43,8 @@ def serve(host: str, port: int) -> None:
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
         "logger.hideWelcomeMessage": True,
+        # Messages above this many bytes travel once per viewer: pictures and quiet cards cost a refresh nothing.
+        "global.minCachedMessageSize": 1000,
         "theme.base": str(HERE / "theme.toml"),
     }
     config._main_script_path = app

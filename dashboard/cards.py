@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,13 +31,15 @@ def _card(slot: int, post: Prediction, snapshot: Snapshot) -> None:
     st.html(markup.card_head(post, now, is_replay=snapshot.is_replay))
     with st.container(key=f"body-{slot}", horizontal=True, gap="small"):
         if post.images:
-            with st.container(width=_PICTURE_WIDTH, gap=None):
+            with st.container(key=f"picture-{slot}", width=_PICTURE_WIDTH, gap=None):
                 _picture(post, snapshot.pictures.get(post.id))
         if post.text:
             st.text(shortened(post.text), width="stretch")
-    st.html(markup.card_foot(post))
-    if link := safe_link(post.url):
-        st.link_button("Open at its source", link, type="tertiary", icon=":material/open_in_new:")
+    st.html(markup.card_views(post))
+    with st.container(key=f"foot-{slot}", horizontal=True, gap="small", vertical_alignment="center"):
+        st.html(markup.card_chips(post))
+        if link := safe_link(post.url):
+            st.link_button("Source", link, type="tertiary", icon=":material/open_in_new:")
 
 
 def _picture(post: Prediction, jpeg: bytes | None) -> None:
@@ -49,7 +52,9 @@ def _picture(post: Prediction, jpeg: bytes | None) -> None:
         st.button("Show picture", key=f"reveal-{_mark(post.id)}", on_click=_reveal, args=(post.id,), type="tertiary")
         return
     alt = post.alt[post.strongest_image] if post.strongest_image < len(post.alt) else ""
-    st.image(jpeg, width="stretch", alt=alt or "Picture of the post, undescribed by its author")
+    # Inline: Streamlit sends equal messages once, while its media files may be gone before a busy browser asks for them.
+    address = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+    st.image(address, width="stretch", alt=alt or "Picture of the post, undescribed by its author")
 
 
 def _is_revealed(post_id: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from inference_worker.contract import ALL, FIXED_POINT, LABELS, Counters, Distribution, Prediction, most_likely
 
 from .queries import Mood, Snapshot
-from .windows import LABELS as WINDOW_LABELS
+from .windows import BEFORE
 
 KIND_NOTICES: Final = {
     "sample": "Sample feed: written and drawn by the project, not live data",
@@ -107,17 +107,15 @@ def _tile(mood: Mood, window: str) -> str:
 
 
 def _change(mood: Mood, window: str) -> str:
-    label = WINDOW_LABELS[window]
     if mood.posts_before is None:
         return '<p class="ms-change">over the whole feed</p>'
     if mood.change is None:
-        return f'<p class="ms-change">no posts in the {label} before</p>'
+        return f'<p class="ms-change">no posts in {BEFORE[window]}</p>'
     clear = {1: "ms-positive", -1: "ms-negative", 0: ""}[mood.change.lean]
-    note = "" if clear else ", within chance"
+    note = "" if clear else " · within chance"
     arrow = "▲" if mood.change.mean > 0 else "▼"
     return (
-        f'<p class="ms-change"><b class="{clear}">{arrow} {signed(mood.change.mean)}</b> '
-        f"on the {label} before{note}</p>"
+        f'<p class="ms-change"><b class="{clear}">{arrow} {signed(mood.change.mean)}</b> vs {BEFORE[window]}{note}</p>'
     )
 
 
@@ -146,6 +144,19 @@ def shares(counters: Counters) -> str:
     return f'<div class="ms-bar" role="img" aria-label="{spoken}">{bar}</div><div class="ms-legend">{legend}</div>'
 
 
+def course_head(bin_label: str) -> str:
+    """Titles of the two columns of charts, with the one legend both share."""
+    keys = "".join(f'<span class="ms-{label}">{label}</span>' for label in LABELS)
+    return (
+        f'<div class="ms-course"><h2>Mood and volume <small>{escape(bin_label)}, UTC</small></h2>'
+        f'<div class="ms-keys">{keys}<span class="ms-band">95 % interval</span></div></div>'
+    )
+
+
+def course_topic(title: str) -> str:
+    return f'<h3 class="ms-row">{escape(title)}</h3>'
+
+
 def confidence(snapshot: Snapshot) -> str:
     """The line that says how sure the page is of itself."""
     total, counts = snapshot.total, snapshot.counts
@@ -170,6 +181,8 @@ def confidence(snapshot: Snapshot) -> str:
 
 def _worker_facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     workers = snapshot.workers
+    if not workers and snapshot.is_replay:
+        return [("Worker", "none", "needed while replaying")]
     if not workers:
         return [("Worker", "none", "start one: <code>moodstream worker</code>")]
     count = "1 worker" if len(workers) == 1 else f"slowest of {len(workers)}"
@@ -203,23 +216,24 @@ def _post_time(at: datetime, now: datetime, is_replay: bool) -> str:
     return f"{at:%-d %b %Y, %H:%M}" if is_replay else f"{ago} ago"
 
 
-def card_foot(post: Prediction) -> str:
-    """What the fused model, the text alone and the picture alone say; then where the post comes from."""
+def card_views(post: Prediction) -> str:
+    """What the fused model, the text alone and the picture alone say."""
     rows = (
         _distribution("Fused", post.probabilities, ""),
         _distribution("Text", post.text_probabilities, "no text"),
         _distribution("Image", post.image_probabilities, "picture not scored" if post.images else "no picture"),
     )
-    flags = ["text and picture disagree"] if post.disagrees else []
-    if post.label:
-        flags.append(f"hand label: {post.label}")
-    flags += post.warnings
+    return f'<div class="ms-views">{"".join(rows)}</div>'
+
+
+def card_chips(post: Prediction) -> str:
+    """Where the post comes from, what it is about and what is odd about it."""
+    flags = [*(["text and picture disagree"] if post.disagrees else []), *post.warnings]
     chips = [f'<span class="ms-flag">{escape(flag)}</span>' for flag in flags]
+    if post.label:
+        chips.append(f'<span class="ms-chip">hand label: {escape(post.label)}</span>')
     chips += [f'<span class="ms-chip">{escape(topic)}</span>' for topic in post.topics if topic != ALL]
-    return (
-        f'<div class="ms-views">{"".join(rows)}</div>'
-        f'<div class="ms-chips"><span class="ms-source">{escape(post.source)}</span>{"".join(chips)}</div>'
-    )
+    return f'<div class="ms-chips"><span class="ms-source">{escape(post.source)}</span>{"".join(chips)}</div>'
 
 
 def _distribution(name: str, probabilities: Distribution | None, missing: str) -> str:

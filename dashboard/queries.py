@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from inference_worker.contract import (
     ALL,
     FIXED_POINT,
+    LABELS,
     SPAN_S,
     Counters,
     Meta,
@@ -200,15 +201,16 @@ def _series(topic: str, buckets: dict[datetime, Counters], view: Frame) -> pd.Da
     bins = _binned(buckets, view.start, view)
     net, low, high = intervals(bins[:, _POSTS], bins[:, _SCORE], bins[:, _SQUARE])
     starts = pd.DatetimeIndex(view.starts)
+    counts = {name: bins[:, Counters._fields.index(name)].astype(np.int32) for name in ("posts", *LABELS)}
+    # Small types: every refresh carries them to every viewer.
+    scores = {"net": net.astype(np.float32), "low": low.astype(np.float32), "high": high.astype(np.float32)}
     return pd.DataFrame(
         {
             "topic": topic,
             "at": starts,
             "until": starts + pd.Timedelta(seconds=view.bins.width_s),
-            **{name: bins[:, Counters._fields.index(name)] for name in ("posts", "positive", "neutral", "negative")},
-            "net": net,
-            "low": low,
-            "high": high,
+            **counts,
+            **scores,
             "complete": np.arange(view.count) < view.count - 1,
         }
     )

@@ -19,11 +19,8 @@ WINDOWS: Final[dict[str, timedelta | None]] = {
     ALL_TIME: None,
 }
 LABELS: Final = {"10m": "10 min", "1h": "1 hour", "6h": "6 hours", "24h": "24 hours", ALL_TIME: "All"}
+BEFORE: Final = {"10m": "the 10 min before", "1h": "the hour before", "6h": "the 6 hours before", "24h": "the day before"}
 DEFAULTS: Final = {"live": "1h", "sample": "1h", "replay": ALL_TIME}
-
-_MAX_BINS: Final = 180
-"""Lines stay legible and a refresh small."""
-
 
 class Bins(NamedTuple):
     """Rollup level to read, and the width its buckets are joined into."""
@@ -35,11 +32,13 @@ class Bins(NamedTuple):
 _LADDER: Final = (
     (timedelta(hours=2), Bins("minute", 60)),
     (timedelta(hours=13), Bins("minute", 300)),
-    (timedelta(days=8), Bins("hour", 3600)),
-    (timedelta(days=45), Bins("hour", 6 * 3600)),
-    (timedelta(days=_MAX_BINS), Bins("day", 86_400)),
-    (timedelta(days=7 * _MAX_BINS), Bins("day", 7 * 86_400)),
+    (timedelta(days=4), Bins("hour", 3600)),
+    (timedelta(days=12), Bins("hour", 3 * 3600)),
+    (timedelta(days=45), Bins("hour", 12 * 3600)),
+    (timedelta(days=120), Bins("day", 86_400)),
+    (timedelta(days=3 * 365), Bins("day", 7 * 86_400)),
 )
+"""At most about 150 bins: a line stays legible, a bin holds posts enough to mean something, a refresh is small."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from inference_worker.contract import ALL
 
 SETTINGS = connection.settings()
 TILES_SHOWN = 8
+ROWS_SHOWN = 4
 
 
 def page() -> None:
@@ -46,7 +47,7 @@ def live(view: View, outline: Outline) -> None:
     topics = list(view.topics) or busiest(snapshot)
     st.html(markup.tiles([snapshot.moods[topic] for topic in topics[:TILES_SHOWN]], snapshot.frame.window))
     st.html(markup.confidence(snapshot))
-    course(snapshot, topics)
+    course(snapshot, topics[:ROWS_SHOWN])
     st.subheader("Latest posts", anchor=False)
     cards.posts(snapshot)
 
@@ -58,17 +59,20 @@ def busiest(snapshot: Snapshot) -> list[str]:
 
 
 def course(snapshot: Snapshot, topics: list[str]) -> None:
-    """How the mood and the volume got here."""
-    colors = charts.topic_colors(snapshot.topics)
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        st.subheader(f"Mood {snapshot.frame.bin_label}", anchor=False)
-        drawn = charts.trend(snapshot.series, topics[: charts.LINES_SHOWN], colors)
-        st.altair_chart(drawn, key="trend", alt="Net sentiment over time, with its 95 % interval")
-    with right:
-        st.subheader(f"Volume {snapshot.frame.bin_label}", anchor=False)
-        drawn = charts.volume(snapshot.series, topics[0])
-        st.altair_chart(drawn, key="volume", alt="Posts over time, stacked by class")
+    """How mood and volume got here: a row per topic, on one scale of mood and one of time."""
+    st.html(markup.course_head(snapshot.frame.bin_label))
+    limit = charts.trend_limit(snapshot.series, topics)
+    for row, topic in enumerate(topics):
+        name = markup.topic_title(topic)
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            st.html(markup.course_topic(name))
+            drawn = charts.trend(snapshot.series, topic, limit)
+            st.vega_lite_chart(drawn, key=f"trend-{row}", alt=f"Net sentiment over time: {name}")
+        with right:
+            st.html(markup.course_topic(f"{name} · volume"))
+            drawn = charts.volume(snapshot.series, topic)
+            st.vega_lite_chart(drawn, key=f"volume-{row}", alt=f"Posts over time by class: {name}")
 
 
 page()
