@@ -160,7 +160,9 @@ class _Run:
         if not draft.post.text.strip() and not safe.images:
             self._skipped[EMPTY] += 1
             return None
-        subject = Subject(draft.post.text, draft.post.lang, draft.handle, bool(safe.images))
+        # The author's description of a picture counts as text here: a meme's words are in no other place.
+        text = "\n".join((draft.post.text, *(image.alt for image in safe.images)))
+        subject = Subject(text, draft.post.lang, draft.handle, bool(safe.images))
         return msgspec.structs.replace(
             draft.post, ingested_at=datetime.now(UTC), images=safe.images, topics=self._topics.match(subject)
         )

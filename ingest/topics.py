@@ -36,6 +36,9 @@ class Subject(NamedTuple):
     has_images: bool = False
 
 
+# A letter or digit of a script that separates words: not Thai to Burmese, Khmer, kana, Han, nor Hangul with its particles.
+_LETTER: Final = r"[^\W\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+
 Predicate = Callable[[Subject], bool]
 
 _PARSER = Lark(
@@ -169,10 +172,10 @@ class _Compiler(Transformer[Token, Predicate]):
 
     def hashtag(self, children: list[Token]) -> Predicate:
         tag = _normal(children[0])[1:]
-        return _search(rf"(?<!\w)[#＃]{re.escape(tag)}(?!\w)")
+        return _search(rf"(?<!\w)#{re.escape(tag)}(?!{_LETTER})")
 
     def mention(self, children: list[Token]) -> Predicate:
-        return _search(rf"(?<!\w){re.escape(_normal(children[0]))}(?!\w)")
+        return _search(rf"(?<!\w){re.escape(_normal(children[0]))}(?!{_LETTER})")
 
     def operator(self, children: list[Token]) -> Predicate:
         token = children[0]
@@ -190,23 +193,15 @@ class _Compiler(Transformer[Token, Predicate]):
 
 
 def _contains(pattern: str, first: str, last: str) -> Predicate:
-    """Whole words only, save in scripts that put no spaces between words, and for emoji."""
-    before = r"(?<!\w)" if _spaced(first) else ""
-    after = r"(?!\w)" if _spaced(last) else ""
+    """Whole words only; next to emoji, and in scripts that put no spaces between words, no boundary is asked for."""
+    before = rf"(?<!{_LETTER})" if re.fullmatch(_LETTER, first) else ""
+    after = rf"(?!{_LETTER})" if re.fullmatch(_LETTER, last) else ""
     return _search(before + pattern + after)
 
 
 def _search(pattern: str) -> Predicate:
     search = re.compile(pattern).search
     return lambda subject: search(subject.text) is not None
-
-
-def _spaced(character: str) -> bool:
-    """Is it a letter or digit of a script that separates words?"""
-    if not (character.isalnum() or character == "_"):
-        return False
-    name = unicodedata.name(character, "")
-    return not name.startswith(("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"))
 
 
 def _normal(text: str) -> str:
