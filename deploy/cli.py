@@ -8,7 +8,7 @@ import logging
 import runpy
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from deploy import classify, replay, up
 from deploy.errors import DeployError, MissingPart, Misuse
@@ -42,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _run(given: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="moodstream", description="Watch the mood of the topics you care about.")
+    parser = _Parser(prog="moodstream", description="Watch the mood of the topics you care about.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name")
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=module.__doc__)
@@ -53,8 +60,7 @@ def _run(given: list[str]) -> int:
         commands.add_parser(name, help=summary, add_help=False)
     options = parser.parse_args(given)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    for chatty in ("aiokafka", "kafka"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it comes back as our errors
     return int(options.run(options))
 
 

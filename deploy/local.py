@@ -21,10 +21,10 @@ from deploy.errors import Misuse
 from deploy.servers import describe, failed, kafka_answers, redis_answers, start_broker, start_store
 from deploy.settings import masked
 
-SHORT_LIFE_S: Final = 15.0
-SHORT_LIVES: Final = 4
+SHORT_LIFE_S: Final = 8.0
+SHORT_LIVES: Final = 3
 """A service that dies this often in a row without having lived SHORT_LIFE_S will not get better by itself."""
-BACKOFF_S: Final = (0.2, 1.0, 3.0, 10.0)
+BACKOFF_S: Final = (0.2, 1.0, 3.0)
 WATCH_S: Final = 0.2
 
 _ROOT: Final = Path(__file__).resolve().parent.parent

@@ -1,0 +1,82 @@
+"""A real Apache Kafka (KRaft, one node) and a real redis-server, as children that die with the test run.
+
+Kafka's jars come from `make kafka` (.moodstream/kafka, or MOODSTREAM_KAFKA_JARS); redis-server is the system's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from deploy.children import Child
+from deploy.servers import free_port, kafka_answers, redis_answers, until_ready
+
+ROOT: Final = Path(__file__).parent.parent
+JARS: Final = Path(os.environ.get("MOODSTREAM_KAFKA_JARS", ROOT / ".moodstream" / "kafka"))
+CLUSTER_ID: Final = "MkU3OEVBNTcwNTJENDM2Qg"
+JVM: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+START_TIMEOUT_S: Final = 90.0
+PROPERTIES: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={folder}/data
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+"""
+
+
+def missing() -> str | None:
+    """What these servers lack on this machine, and how to get it; None if all is there."""
+    if shutil.which("java") is None:
+        return "no java: install a JDK 17 (Debian: openjdk-17-jre-headless)"
+    if not any(JARS.glob("kafka_*.jar")):
+        return f"no Kafka jars in {JARS}: run `make kafka`"
+    if shutil.which("redis-server") is None:
+        return "no redis-server: install it (Debian: redis-server)"
+    return None
+
+
+async def start_kafka(folder: Path) -> tuple[Child, str]:
+    """Formats a log in `folder` and starts the broker; returns it and its address."""
+    folder.mkdir(parents=True)
+    broker, controller = free_port(), free_port()
+    properties = folder / "server.properties"
+    properties.write_text(PROPERTIES.format(broker=broker, controller=controller, folder=folder))
+    java = ["java", *JVM, "-cp", f"{JARS}/*"]
+    formatting = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
+    subprocess.run(formatting, check=True, capture_output=True, timeout=60)
+    child = Child("kafka", [*java, "kafka.Kafka", str(properties)], log_path=folder / "kafka.log", stop_timeout_s=20)
+
+    async def answers() -> bool:
+        return await kafka_answers(f"127.0.0.1:{broker}")
+
+    await until_ready(child, answers, START_TIMEOUT_S)
+    return child, f"127.0.0.1:{broker}"
+
+
+async def start_redis(folder: Path) -> tuple[Child, str]:
+    """redis-server on a free port, nothing on disk; returns it and its URL."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    child = Child("redis", command, log_path=folder / "redis.log", stop_signal=signal.SIGTERM)
+
+    async def answers() -> bool:
+        return await redis_answers(f"redis://127.0.0.1:{port}/0")
+
+    await until_ready(child, answers)
+    return child, f"redis://127.0.0.1:{port}/0"

@@ -1,0 +1,91 @@
+"""A replay from file to rollups: every post accounted for, once, and scored as the model alone would."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from inference_worker import artifact
+from inference_worker.contract import LABELS
+from inference_worker.settings import DEFAULT_MODEL
+from ingest.contract import Post
+from ingest.media import make_safe
+from tests.pipeline.conftest import Pipeline, as_result
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def test_replay_of_any_csv_accounts_for_every_post(
+    pipeline: Pipeline, made_up_feed: Path, made_up_map: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = pipeline.replay(made_up_feed, *made_up_map, "--report", str(tmp_path))
+    found = {name: result[name] for name in ("posts_read", "duplicates", "predictions", "lost", "dead_letters")}
+    assert found == {"posts_read": 126, "duplicates": 5, "predictions": 120, "lost": 0, "dead_letters": 0}
+    assert sum(result["skipped"].values()) == 1
+    assert result["namespace"] == pipeline.namespace
+    assert result == as_result(tmp_path)
+    total = pipeline.results.total("all")
+    assert (total.posts, total.labelled, total.with_text) == (120, 120, 120)
+    table = pq.read_table(tmp_path / "predictions.parquet", columns=["id", "text", "label", "predicted"])
+    assert len(set(table["id"].to_pylist())) == table.num_rows == 120
+    assert not any(text.startswith("edited") for text in table["text"].to_pylist())  # the first of an id counts
+    right = sum(row["label"] == row["predicted"] for row in table.to_pylist())
+    assert result["accuracy"] == pytest.approx(right / 120)
+    assert total.correct == right
+
+
+def test_replaying_again_changes_no_rollup(
+    pipeline: Pipeline, made_up_feed: Path, made_up_map: tuple[str, ...]
+) -> None:
+    pipeline.replay(made_up_feed, *made_up_map)
+    before = pipeline.rollups()
+    again = pipeline.replay(made_up_feed, *made_up_map)
+    assert before and pipeline.rollups() == before
+    assert (again["predictions"], again["duplicates"], again["lost"]) == (0, 125, 0)
+    assert again["accuracy"] is None
+
+
+@pytest.mark.data
+def test_replay_of_the_airline_feed(pipeline: Pipeline, feeds: Path) -> None:
+    feed = feeds / "us_airline_2015.csv"
+    first = pipeline.replay(feed, "--speed", "max")
+    found = {name: first[name] for name in ("posts_read", "duplicates", "predictions", "lost", "dead_letters")}
+    assert found == {"posts_read": 14640, "duplicates": 155, "predictions": 14485, "lost": 0, "dead_letters": 0}
+    assert pipeline.results.total("all").posts == 14485
+    assert first["throughput_posts_per_s"] > 0
+    assert set(first["latency_ms"]) == {"p50", "p95", "p99"}
+    assert 0 < first["macro_f1"] <= first["accuracy"] <= 1
+    before = pipeline.rollups()
+    again = pipeline.replay(feed, "--speed", "max")
+    assert pipeline.rollups() == before
+    assert (again["predictions"], again["duplicates"], again["lost"]) == (0, 14640, 0)
+
+
+@pytest.mark.data
+def test_replay_scores_as_the_model_alone_does(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+    result = pipeline.replay(data / "mvsa_single.parquet", "--split", "test", "--report", str(tmp_path))
+    assert (result["posts_read"], result["predictions"], result["lost"]) == (450, 450, 0)
+    replayed = {row["id"]: row for row in pq.read_table(tmp_path / "predictions.parquet").to_pylist()}
+    rows = pq.read_table(data / "mvsa_single.parquet", filters=[("split", "=", "test")]).to_pylist()
+    predictor = artifact.load(DEFAULT_MODEL)
+    now = datetime.now(UTC)
+    right = 0
+    for row in rows:
+        post = Post(
+            id=f"mvsa:{row['id']}",
+            source="mvsa",
+            created_at=now,
+            ingested_at=now,
+            text=row["text"],
+            images=(make_safe(row["image"]),),
+        )
+        scores = predictor.predict([predictor.prepare(post)])[0]
+        mine = replayed[post.id]
+        assert mine["predicted"] == LABELS[int(np.argmax(scores.fused))]
+        assert [mine[label] for label in LABELS] == pytest.approx(scores.fused, abs=1e-4)
+        right += mine["predicted"] == row["label"]
+    assert result["accuracy"] == pytest.approx(right / 450)
