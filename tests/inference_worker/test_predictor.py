@@ -1,0 +1,235 @@
+"""The shipped model on posts the project wrote: one post's prediction never depends on its batch-mates."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageDraw
+
+from inference_worker.artifact import load
+from inference_worker.contract import LABELS, most_likely
+from inference_worker.errors import Unscorable, WorkerError
+from inference_worker.predictor import ImageCache, Predictor, Scores
+from inference_worker.preprocess import Example
+from inference_worker.settings import DEFAULT_MODEL
+from ingest.contract import Image, Post
+from ingest.media import make_safe
+from ingest.sources.items import Draft
+from ingest.sources.sample import SampleFeed
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return load(DEFAULT_MODEL)
+
+
+def post(text: str = "", *images: Image) -> Post:
+    return Post(id="x:1", source="x", created_at=NOW, ingested_at=NOW, text=text, images=images)
+
+
+def drawing(colour: str = "orange") -> Image:
+    picture = PillowImage.new("RGB", (300, 260), "white")
+    ImageDraw.Draw(picture).ellipse((40, 40, 220, 220), fill=colour)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
+    return make_safe(buffer.getvalue())
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[Post]:
+    """The posts of the bundled feed, safe pictures and all."""
+    drafts: Sequence[Draft] = SampleFeed()._load()
+    return [post(draft.post.text, *(make_safe(picture.data) for picture in draft.pictures)) for draft in drafts]
+
+
+def by_lane(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    lanes: dict[str, list[Example]] = {}
+    for example in examples:
+        lanes.setdefault(example.lane, []).append(example)
+    return lanes
+
+
+def assert_same(one: Scores, other: Scores) -> None:
+    assert most_likely(one.fused) == most_likely(other.fused)
+    for mine, theirs in ((one.fused, other.fused), (one.text, other.text), (one.image, other.image)):
+        assert (mine is None) == (theirs is None)
+        if mine is not None and theirs is not None:
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_alone_in_a_batch_of_32_and_with_other_mates_a_post_scores_the_same(
+    predictor: Predictor, sample: list[Post]
+) -> None:
+    """The pictures are encoded anew each time: the cache is what must not hide a difference."""
+    randomly = random.Random(7)
+    for lane, examples in by_lane([predictor.prepare(one) for one in sample]).items():
+        chosen = randomly.sample(examples, min(32, len(examples)))
+        assert len(chosen) >= 16, f"the sample feed has too few posts of lane {lane}"
+        alone = []
+        for example in chosen:
+            predictor.images = ImageCache(512)
+            alone.append(predictor.predict([example])[0])
+        for _ in range(2):
+            order = randomly.sample(range(len(chosen)), len(chosen))
+            for start in range(0, len(order), 32):
+                rows = order[start : start + 32]
+                predictor.images = ImageCache(512)
+                for row, scores in zip(rows, predictor.predict([chosen[row] for row in rows]), strict=True):
+                    assert_same(alone[row], scores)
+
+
+def test_padding_to_a_much_longer_mate_changes_nothing(predictor: Predictor) -> None:
+    short = predictor.prepare(post("The tram is late again.", drawing()))
+    long = predictor.prepare(post("word " * 500, drawing("blue")))
+    assert long.tokens > 10 * short.tokens
+    assert_same(predictor.predict([short])[0], predictor.predict([long, short])[1])
+
+
+def test_each_modality_alone_is_first_class(predictor: Predictor) -> None:
+    text, image, both = (
+        predictor.predict([predictor.prepare(one)])[0]
+        for one in (post("I love this"), post("", drawing()), post("I love this", drawing()))
+    )
+    assert (text.image, image.text) == (None, None)
+    assert text.fused == text.text == both.text
+    assert image.fused == image.image == both.image
+    assert both.token_map
+    assert len(both.image_map) == predictor.grid[0] * predictor.grid[1]
+    for scores in (text, image, both):
+        assert sum(scores.fused) == pytest.approx(1)
+        assert scores.confidence == max(scores.fused)
+
+
+def test_obvious_posts_are_called_right(predictor: Predictor) -> None:
+    called = [
+        most_likely(predictor.predict([predictor.prepare(post(text))])[0].fused)
+        for text in (
+            "What a wonderful morning, I love this city so much!",
+            "This is terrible, worst service ever, I am so angry",
+            "The meeting starts at 10:30 in room 4",
+        )
+    ]
+    assert called == ["positive", "negative", "neutral"]
+
+
+def test_token_map_points_into_the_text_as_it_was_written(predictor: Predictor) -> None:
+    text = "RT @ann: Grüße &amp; 🎉 from https://example.org to EVERYONE"
+    scores = predictor.predict([predictor.prepare(post(text, drawing()))])[0]
+    assert all(0 <= start < end <= len(text) and 0 <= weight <= 255 for start, end, weight in scores.token_map)
+    assert "EVERYONE" in {text[start:end] for start, end, _ in scores.token_map}
+
+
+def test_several_images_are_averaged_and_order_does_not_matter(predictor: Predictor) -> None:
+    red, blue = drawing("red"), drawing("blue")
+    one = predictor.predict([predictor.prepare(post("", red, blue))])[0]
+    other = predictor.predict([predictor.prepare(post("", blue, red))])[0]
+    np.testing.assert_allclose(one.fused, other.fused, atol=1e-6)
+    assert {one.strongest_image, other.strongest_image} == {0, 1}
+
+
+def test_a_picture_is_encoded_once(predictor: Predictor) -> None:
+    predictor.images = ImageCache(512)
+    example = predictor.prepare(post("", drawing("green")))
+    first = predictor.predict([example])[0]
+    again = predictor.prepare(post("", drawing("green")))
+    assert again.images[0].pixels is None
+    assert predictor.predict([again])[0] == first
+    assert (predictor.images.hits, predictor.images.misses) == (1, 1)
+
+
+def test_the_image_cache_is_bounded_and_an_evicted_picture_is_decoded_again(predictor: Predictor) -> None:
+    predictor.images = ImageCache(1)
+    predictor.predict([predictor.prepare(post("", drawing("green")))])
+    cached = predictor.prepare(post("", drawing("green")))
+    predictor.predict([predictor.prepare(post("", drawing("black")))])
+    assert drawing("green").sha256 not in predictor.images
+    assert predictor.predict([cached])[0].image is not None
+    predictor.images = ImageCache(512)
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t", "\u200b\u200d", "\x00"])
+def test_a_post_of_nothing_cannot_be_scored(predictor: Predictor, text: str) -> None:
+    with pytest.raises(Unscorable, match="neither text nor image"):
+        predictor.prepare(post(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["😀", "👩‍👩‍👧‍👦" * 50, "x" * 20_000, "a\x00b", "שלום עולם", "Z̶̢͖͐a̷l̵g̸o"]
+)  # fmt: skip
+def test_odd_texts_give_a_valid_distribution(predictor: Predictor, text: str) -> None:
+    scores = predictor.predict([predictor.prepare(post(text))])[0]
+    assert sum(scores.fused) == pytest.approx(1)
+
+
+def test_a_text_cut_short_says_so(predictor: Predictor) -> None:
+    example = predictor.prepare(post("so many words " * 2000))
+    assert example.warnings == (f"text truncated to {predictor.preprocessor.text.max_tokens} tokens",)
+    assert example.tokens == predictor.preprocessor.text.max_tokens
+
+
+def bad_image(data: bytes) -> Image:
+    return Image(jpeg=data, sha256=hashlib.sha256(data).digest(), phash=b"", width=1, height=1)
+
+
+def encoded(size: tuple[int, int], kind: str) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.new("L", size).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (drawing().jpeg[:900], "truncated"),
+        (encoded((6400, 6400), "PNG"), "no readable JPEG"),
+        (encoded((6400, 6400), "JPEG"), "is more than 4,000,000"),
+        (b"", "no readable JPEG"),
+        (b"<svg/>", "no readable JPEG"),
+    ],
+    ids=["truncated", "40 MP PNG", "40 MP JPEG", "empty", "SVG"],
+)
+def test_a_bad_picture_is_left_out_with_a_warning_or_makes_the_post_unscorable(
+    predictor: Predictor, data: bytes, reason: str
+) -> None:
+    example = predictor.prepare(post("still here", bad_image(data)))
+    assert example.lane == "text"
+    (warning,) = example.warnings
+    assert warning.startswith("image 1 left out")
+    assert reason in warning
+    with pytest.raises(Unscorable, match="image 1 left out"):
+        predictor.prepare(post("", bad_image(data)))
+
+
+def test_logits_that_are_not_finite_are_an_error(predictor: Predictor) -> None:
+    class Broken:
+        name = "broken"
+
+        def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            rows, tokens = input_ids.shape
+            return np.zeros((rows, tokens, 4), np.float32), np.full((rows, len(LABELS)), np.nan, np.float32)
+
+    broken = Predictor(
+        name="broken 1",
+        engine=Broken(),  # type: ignore[arg-type]
+        preprocessor=predictor.preprocessor,
+        calibration=predictor.calibration,
+        label_order=[0, 1, 2],
+    )
+    with pytest.raises(WorkerError, match="not finite"):
+        broken.predict([broken.prepare(post("hello"))])
+
+
+def test_a_batch_of_mixed_lanes_is_a_mistake_of_the_caller(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="one lane"):
+        predictor.predict([predictor.prepare(post("a")), predictor.prepare(post("a", drawing()))])
