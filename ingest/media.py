@@ -48,18 +48,19 @@ def make_safe(data: bytes, *, alt: str = "", width: int | None = None, height: i
             orientation = _orientation(picture)
             own_width, own_height = picture.size[::-1] if orientation in _SWAPS_SIDES else picture.size
             kept = _is_ours(picture, data)
-            small = picture.convert("RGB") if kept else _shrink(picture, orientation)
+            # The hash is of the JPEG that travels, so that whoever hashes it again finds the same.
+            jpeg = data if kept else _encode(_shrink(picture, orientation))
+            pixels = np.asarray(picture if kept else Pillow.open(BytesIO(jpeg), formats=("JPEG",)))
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise MalformedMedia("too many pixels", str(error)) from error
     except MalformedMedia:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes: OSError, SyntaxError, struct.error …
         raise MalformedMedia("damaged", f"{kind}: {error}") from error
-    jpeg = data if kept else _encode(small)
     return Image(
         jpeg=jpeg,
         sha256=sha256(jpeg).digest(),
-        phash=perceptual_hash(np.asarray(small)),
+        phash=perceptual_hash(pixels),
         width=width or own_width,
         height=height or own_height,
         alt=alt,
@@ -174,5 +175,6 @@ def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
 
 def _encode(picture: Pillow.Image) -> bytes:
     out = BytesIO()
+    picture.info = {}  # Pillow would write a comment found there into the new file
     picture.save(out, "JPEG", quality=QUALITY)
     return out.getvalue()

@@ -39,7 +39,7 @@ class Producer:
         self._headers = [(RUN_HEADER, run.encode())]
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._lost: str | None = None
-        self._partitions: list[int] = []
+        self.partitions: list[int] = []
         # No compression: pictures do not shrink, and aiokafka's codecs need a package both ends would have to install.
         self._kafka = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
@@ -55,7 +55,7 @@ class Producer:
         try:
             await ensure_topic(self._settings)
             await self._kafka.start()
-            self._partitions = sorted(await self._kafka.partitions_for(self._topic))
+            self.partitions = sorted(await self._kafka.partitions_for(self._topic))
         except (KafkaError, OSError) as error:
             await self._kafka.stop()
             raise BrokerUnreachable(self._settings.kafka, str(error)) from error
@@ -71,7 +71,7 @@ class Producer:
         key, value = record_key(record), encode(record)
         partitions: list[int | None] = [None]
         if isinstance(record, Deletion) and record.author is not None:
-            partitions = [*self._partitions]
+            partitions = [*self.partitions]
         for partition in partitions:
             await self._room.acquire()
             if self._lost is not None:

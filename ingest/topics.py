@@ -36,7 +36,8 @@ class Subject(NamedTuple):
     has_images: bool = False
 
 
-# A letter or digit of a script that separates words: not Thai to Burmese, Khmer, kana, Han, nor Hangul with its particles.
+# A letter or digit of a script that separates words: not Thai to Burmese, Khmer, kana, Han; nor Hangul, which adds
+# particles to them.
 _LETTER: Final = r"[^\W\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 
 Predicate = Callable[[Subject], bool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 SNOWFLAKE_EPOCH_MS: Final = 1_288_834_974_657
@@ -40,6 +41,7 @@ def snowflake_time(tweet_id: str) -> datetime | None:
     return at if at <= datetime.now(UTC) + timedelta(days=1) else None
 
 
+@lru_cache(maxsize=8192)  # archives are sorted more or less, and often to the minute: their times repeat
 def parse_time(text: str) -> datetime | None:
     """A time in ISO 8601, epoch seconds or milliseconds, RFC 2822 or a common local form; naive if it names no zone."""
     text = text.strip()
