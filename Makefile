@@ -1,0 +1,59 @@
+# make up ARGS="--port 8600"   everything on this machine
+# make test                    all tests; what the machine lacks (Kafka's jars, a browser) is skipped with the reason
+# make check                   format, lint, types
+SHELL = /bin/sh
+PYTHON = python3
+VENV = .venv
+TRAIN_VENV = .venv-train
+ARGS =
+export PYTHON
+
+.PHONY: install up check test test-unit test-train lock kafka clean
+
+install: $(VENV)/.runtime
+
+up: install
+	@exec $(VENV)/bin/moodstream up $(ARGS)
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+test: test-train $(VENV)/.dev kafka
+	$(VENV)/bin/python -m pytest --ignore=tests/training $(ARGS)
+
+test-unit: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest --ignore=tests/training -m "not (slow or kafka or browser or data)" $(ARGS)
+
+# Training needs torch (3 GB), the runtime must do without: so it has an environment of its own.
+test-train: $(TRAIN_VENV)/.train
+	$(TRAIN_VENV)/bin/python -m pytest tests/training $(ARGS)
+
+lock: $(VENV)/.runtime
+	deploy/lock.sh
+
+# Apache Kafka for the tests marked `kafka`; without Maven or a JDK they are skipped.
+kafka: .moodstream/kafka/.complete
+
+.moodstream/kafka/.complete: tests/kafka-pom.xml
+	@if command -v mvn >/dev/null; then \
+	    rm -rf .moodstream/kafka && \
+	    mvn -q -B -f tests/kafka-pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.moodstream/kafka" && \
+	    touch $@; \
+	else echo "no Maven: the tests against Apache Kafka will be skipped"; fi
+
+$(VENV)/.runtime: requirements.txt pyproject.toml deploy/venv.sh
+	deploy/venv.sh $(VENV) requirements.txt
+	@rm -f $(VENV)/.dev && touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	deploy/venv.sh $(VENV) requirements-dev.txt
+	@touch $@
+
+$(TRAIN_VENV)/.train: requirements-train.txt pyproject.toml deploy/venv.sh
+	deploy/venv.sh $(TRAIN_VENV) requirements-train.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(TRAIN_VENV) .moodstream build *.egg-info
