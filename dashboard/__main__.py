@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from .settings import Settings
@@ -53,4 +52,4 @@ def serve(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +17,20 @@ from .queries import Snapshot
 
 _TEXT_SHOWN: Final = 400
 _PICTURE_WIDTH: Final = 128
+
+
+def held(snapshot: Snapshot) -> Snapshot:
+    """The snapshot itself or, while the reader holds the list, with the posts of when that began."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Latest posts", anchor=False)
+        is_held = st.toggle("Hold still", key="hold", help="Keep these posts while you read them.")
+    if not is_held:
+        st.session_state.pop("held", None)
+        return snapshot
+    kept: Snapshot = st.session_state.setdefault("held", snapshot)
+    if kept.namespace != snapshot.namespace:
+        kept = st.session_state["held"] = snapshot
+    return replace(snapshot, posts=kept.posts, pictures=kept.pictures)
 
 
 def posts(snapshot: Snapshot) -> None:
@@ -52,7 +67,7 @@ def _picture(post: Prediction, jpeg: bytes | None) -> None:
         st.button("Show picture", key=f"reveal-{_mark(post.id)}", on_click=_reveal, args=(post.id,), type="tertiary")
         return
     alt = post.alt[post.strongest_image] if post.strongest_image < len(post.alt) else ""
-    # Inline: Streamlit sends equal messages once, while its media files may be gone before a busy browser asks for them.
+    # Inline: Streamlit sends equal messages once, while its media files may be gone before a busy browser asks.
     address = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
     st.image(address, width="stretch", alt=alt or "Picture of the post, undescribed by its author")
 

@@ -17,7 +17,7 @@ import pandas as pd
 from inference_worker.contract import LABELS
 
 CLASS_COLORS: Final = {"positive": "#12938c", "neutral": "#97a3ae", "negative": "#d9572b"}
-"""Told apart by readers of any colour vision, and legible on white and on near-black alike; `style.css` repeats them."""
+"""Told apart by readers of any colour vision, and legible on white and on near-black; `style.css` repeats them."""
 INK: Final = "#7c8a97"
 _GAPS: Final = "break-paths-show-path-domains"
 """A bin without posts breaks the line, yet keeps its place on the axis."""
@@ -85,7 +85,7 @@ def _trend_spec(limit: float, time_format: str) -> Spec:
         base.mark_line(color=INK, strokeWidth=1.6, **style).encode(y=_net("net", limit)),
         base.mark_point(color=INK, filled=True, size=16, opacity=1).encode(y=_net("net", limit), tooltip=tooltip),
     ]
-    return _spec(alt.layer(*layers))
+    return _spec(alt.layer(*layers).properties(height=_HEIGHT))
 
 
 @lru_cache
@@ -114,12 +114,12 @@ def _volume_spec(time_format: str) -> Spec:
         base.mark_rect(color=CLASS_COLORS[label]).encode(y=alt.Y(f"{floor}:Q", title=None, axis=axis), y2=f"{top}:Q")
         for label, (floor, top) in zip(LABELS, pairwise(edges), strict=True)
     ]
-    return _spec(alt.layer(*layers))
+    return _spec(alt.layer(*layers).properties(height=_HEIGHT))
 
 
-def _spec(chart: alt.Chart | alt.LayerChart) -> Spec:
+def _spec(chart: alt.TopLevelMixin) -> Spec:
     """The chart without rows and without Altair's own look, which the page's theme replaces."""
-    spec = chart.properties(height=_HEIGHT).to_dict()
+    spec = chart.to_dict()
     for part in (spec, *spec.get("layer", ())):
         part.pop("data", None)
     return {key: value for key, value in spec.items() if key not in ("config", "$schema")}

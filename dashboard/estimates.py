@@ -45,9 +45,9 @@ def difference(now: Estimate, before: Estimate) -> Estimate:
     return Estimate(mean, mean - below, mean + above)
 
 
-def intervals(posts: npt.ArrayLike, score_sum: npt.ArrayLike, score_square_sum: npt.ArrayLike) -> tuple[
-    Floats, Floats, Floats
-]:
+def intervals(
+    posts: npt.ArrayLike, score_sum: npt.ArrayLike, score_square_sum: npt.ArrayLike
+) -> tuple[Floats, Floats, Floats]:
     """Mean, lower and upper end per element; NaN without posts. Sums are in units of 1 / FIXED_POINT.
 
     Student's interval, cut at [-1, 1]. One post alone says nothing of its own spread: its interval is all of [-1, 1].

@@ -135,9 +135,7 @@ def _spark(values: Sequence[float | None]) -> str:
 def shares(counters: Counters) -> str:
     """The classes' shares as one bar, with their percentages below."""
     counts = (counters.positive, counters.neutral, counters.negative)
-    parts = [
-        (label, count, percent(count, counters.posts)) for label, count in zip(LABELS, counts, strict=True)
-    ]
+    parts = [(label, count, percent(count, counters.posts)) for label, count in zip(LABELS, counts, strict=True)]
     bar = "".join(f'<i class="ms-{label}" style="flex-grow:{count}"></i>' for label, count, _ in parts if count)
     legend = "".join(f'<span class="ms-{label}" title="{label}">{share}</span>' for label, _, share in parts)
     spoken = ", ".join(f"{label} {share}" for label, _, share in parts)

@@ -185,8 +185,7 @@ def _mood(topic: str, buckets: dict[datetime, Counters], view: Frame) -> Mood:
     counters = Counters(*(int(value) for value in bins.sum(axis=0)))
     net = net_sentiment(counters)
     spark = tuple(
-        float(score / posts / FIXED_POINT) if posts else None
-        for posts, score in _coarse(bins, 24)[:, [_POSTS, _SCORE]]
+        float(score / posts / FIXED_POINT) if posts else None for posts, score in _coarse(bins, 24)[:, [_POSTS, _SCORE]]
     )
     if view.before is None:
         return Mood(topic=topic, counters=counters, net=net, posts_before=None, change=None, spark=spark)
@@ -267,7 +266,8 @@ def _translated(namespace: str, address: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """The error's kind in words; its own message may carry addresses and credentials."""
-    if isinstance(error, (RedisTimeoutError, TimeoutError)):
+    causes = (error, error.__cause__, error.__context__)
+    if any(isinstance(cause, (RedisTimeoutError, TimeoutError)) for cause in causes):
         return "timed out"
-    cause = error.__cause__ or error
-    return cause.strerror if isinstance(cause, OSError) and cause.strerror else type(error).__name__
+    said = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    return said[0].lower() if said else "connection lost" if isinstance(error, RedisConnectionError) else str(error)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """redis_url: where results are read; namespace: shown when the link names none; refresh_s: pace of the live parts."""
+    """redis_url: where results are read; namespace: shown when the link names none; refresh_s: pace of live parts."""
 
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
     namespace: str = "live"

@@ -25,6 +25,7 @@ def known_outline(namespace: str) -> Outline | DashboardError:
 
 def latest(view: View) -> Snapshot | None:
     """A fresh snapshot, or the last one under a banner; None once the page has said why there is none."""
+    banner = st.container(key="banner")  # always there, so that all below keeps its place when it fills
     try:
         snapshot = connection.snapshot(*view)
     except DashboardError as error:
@@ -32,7 +33,7 @@ def latest(view: View) -> Snapshot | None:
         if last is None:
             explain(error)
             return None
-        st.html(_stale_banner(error, last))
+        banner.html(_stale_banner(error, last))
         return last
     st.session_state[_LAST] = snapshot
     return snapshot

@@ -19,8 +19,14 @@ WINDOWS: Final[dict[str, timedelta | None]] = {
     ALL_TIME: None,
 }
 LABELS: Final = {"10m": "10 min", "1h": "1 hour", "6h": "6 hours", "24h": "24 hours", ALL_TIME: "All"}
-BEFORE: Final = {"10m": "the 10 min before", "1h": "the hour before", "6h": "the 6 hours before", "24h": "the day before"}
+BEFORE: Final = {
+    "10m": "the 10 min before",
+    "1h": "the hour before",
+    "6h": "the 6 hours before",
+    "24h": "the day before",
+}
 DEFAULTS: Final = {"live": "1h", "sample": "1h", "replay": ALL_TIME}
+
 
 class Bins(NamedTuple):
     """Rollup level to read, and the width its buckets are joined into."""

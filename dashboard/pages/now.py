@@ -48,8 +48,7 @@ def live(view: View, outline: Outline) -> None:
     st.html(markup.tiles([snapshot.moods[topic] for topic in topics[:TILES_SHOWN]], snapshot.frame.window))
     st.html(markup.confidence(snapshot))
     course(snapshot, topics[:ROWS_SHOWN])
-    st.subheader("Latest posts", anchor=False)
-    cards.posts(snapshot)
+    cards.posts(cards.held(snapshot))
 
 
 def busiest(snapshot: Snapshot) -> list[str]:
