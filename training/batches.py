@@ -1,0 +1,129 @@
+"""Examples to tensors: tokens padded to the longest of the batch, pictures cropped from a cache of small arrays."""
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from training.datasets.example import Example
+
+MAX_TOKENS = 96
+MAX_CHARS = 4000
+IMAGE_SIZE = 224
+RESIZE_SHORT_SIDE = 256
+MEAN = STD = 0.5
+
+
+class Batch(NamedTuple):
+    """Every example of a batch has the same modalities; a missing one is None."""
+
+    input_ids: Tensor | None  # (B, T) int64
+    attention_mask: Tensor | None  # (B, T) int64
+    pixel_values: Tensor | None  # (B, 3, H, W) float32
+    labels: Tensor  # (B,) int64
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Up to `parts` batches of nearly the same number of rows."""
+        sizes = [len(rows) for rows in torch.arange(len(self.labels)).tensor_split(parts) if len(rows)]
+        fields = [field.split(sizes) if field is not None else [None] * len(sizes) for field in self]
+        return [Batch(*rows) for rows in zip(*fields, strict=True)]
+
+
+class Collator:
+    """Makes batches; keeps each decoded picture (some 260 kB) so that an epoch costs no JPEG decoding."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.enable_truncation(max_length=MAX_TOKENS)
+        self._images: dict[str, NDArray[np.uint8]] = {}
+
+    def __call__(self, examples: Sequence[Example], generator: np.random.Generator | None = None) -> Batch:
+        """With a generator pictures are cropped and flipped at random, else cropped in the centre."""
+        input_ids = attention_mask = pixel_values = None
+        if examples[0].text is not None:
+            input_ids, attention_mask = self._tokens([(example.text or "")[:MAX_CHARS] for example in examples])
+        if examples[0].image is not None:
+            crops = [_crop(self._decoded(example), generator) for example in examples]
+            pixel_values = normalise(np.stack(crops))
+        return Batch(input_ids, attention_mask, pixel_values, torch.tensor([e.label for e in examples]))
+
+    def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        encodings = self._tokenizer.encode_batch(texts)
+        longest = max(len(encoding.ids) for encoding in encodings)
+        input_ids = torch.zeros(len(texts), longest, dtype=torch.int64)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, encoding in enumerate(encodings):
+            input_ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
+            attention_mask[row, : len(encoding.ids)] = 1
+        return input_ids, attention_mask
+
+    def _decoded(self, example: Example) -> NDArray[np.uint8]:
+        if example.id not in self._images:
+            self._images[example.id] = decode_image(example.image or b"")
+        return self._images[example.id]
+
+
+def decode_image(image: bytes) -> NDArray[np.uint8]:
+    """Encoded file to (H, W, 3) with the short side at RESIZE_SHORT_SIDE; the serving side does the same."""
+    with Image.open(io.BytesIO(image)) as opened:
+        picture = opened.convert("RGB")
+    scale = RESIZE_SHORT_SIDE / min(picture.size)
+    width, height = (max(IMAGE_SIZE, round(side * scale)) for side in picture.size)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def normalise(crops: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) bytes to (B, 3, H, W) float32."""
+    return torch.from_numpy((crops.transpose(0, 3, 1, 2).astype(np.float32) / 255 - MEAN) / STD)
+
+
+def _crop(image: NDArray[np.uint8], generator: np.random.Generator | None) -> NDArray[np.uint8]:
+    spare_rows, spare_columns = image.shape[0] - IMAGE_SIZE, image.shape[1] - IMAGE_SIZE
+    if generator is None:
+        top, left = spare_rows // 2, spare_columns // 2
+        return image[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+    top, left = generator.integers(spare_rows + 1), generator.integers(spare_columns + 1)
+    crop = image[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+    return crop[:, ::-1] if generator.random() < 0.5 else crop
+
+
+def shuffled_batches(
+    examples: Sequence[Example], *, batch_size: int, generator: np.random.Generator, limit: int | None = None
+) -> list[list[Example]]:
+    """Random batches of similar text length: sorted within windows of fifty batches, then shuffled, so that little
+    time goes into padding. `limit` draws that many examples; the rest wait for another epoch."""
+    drawn = [examples[i] for i in generator.permutation(len(examples))[:limit]]
+    batches: list[list[Example]] = []
+    for window in _chunks(drawn, 50 * batch_size):
+        window = sorted(window, key=lambda example: len(example.text or ""))
+        batches += _chunks(window, batch_size)
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def score_all(
+    score: Callable[[list[Example]], dict[str, NDArray[np.float32]]],
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    workers: int = 1,
+) -> dict[str, NDArray[np.float32]]:
+    """Run `score` on batches of like length, in `workers` threads; returns its arrays in the examples' own order."""
+    order = sorted(range(len(examples)), key=lambda row: len(examples[row].text or ""))
+    chunks = _chunks([examples[row] for row in order], batch_size)
+    with ThreadPoolExecutor(workers) as pool:
+        scored = list(pool.map(score, chunks))
+    back = np.argsort(order)
+    return {name: np.concatenate([arrays[name] for arrays in scored])[back] for name in scored[0]}
+
+
+def _chunks(examples: Sequence[Example], size: int) -> list[list[Example]]:
+    return [list(examples[start : start + size]) for start in range(0, len(examples), size)]

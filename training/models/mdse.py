@@ -1,0 +1,227 @@
+"""MDSE: modality-dependent sentiment exploring (Li et al., "Modality-Dependent Sentiments Exploring for Multi-Modal
+Sentiment Classification"), corrected.
+
+Notation: z (B, T, D) text features, v (B, M, D) image features, f_v, f_z, f the image, text and fused sentiment.
+
+Differs from the paper, because as printed or released it does not work:
+- padding is masked in every attention, mean and softmax (the release attends to 85 % padding);
+- eq. 3 uses cosines and averages them over j, and eq. 4 is divided by its maximum; raw sums make the softmax
+  one-hot, plain cosines make it flat, and either way eq. 5 hides nothing;
+- text and image have a private block each, and eq. 8 feeds the classifier (the release shares one and skips it);
+- a text head and an image head, on mean features, score posts that lack the other modality.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.batches import Batch
+from training.losses import macl
+
+
+class MDSEOutput(NamedTuple):
+    """Logits (B, C); a missing modality leaves its fields and the fused ones None."""
+
+    text_logits: Tensor | None = None
+    image_logits: Tensor | None = None
+    fused_logits: Tensor | None = None
+    sentiments: tuple[Tensor, Tensor, Tensor] | None = None  # f_v, f_z, f, each (B, D), for MACL
+    text_map: Tensor | None = None  # (B, T) weight of each token's private features, 0 at padding
+    image_map: Tensor | None = None  # (B, M) the same per grid cell
+
+
+class Fusion(NamedTuple):
+    logits: Tensor
+    text_map: Tensor
+    image_map: Tensor
+    sentiments: tuple[Tensor, Tensor, Tensor]
+
+
+class Attention(nn.Module):
+    """FF(attention(query, keys, keys)) of eq. 1 and 6: shared layer norm, residual on the normalised query, then a
+    two-layer feed-forward with its own norm and residual.
+
+    Inputs   query: (B, Q, D); keys: (B, K, D); key_mask: (B, K), 0 at padding
+    Returns  (B, Q, D)
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not divisible by {heads} heads")
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width), nn.Dropout(dropout)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, query: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
+        query, keys = self.norm(query), self.norm(keys)
+        q, k, v = (
+            rearrange(projection, "b n (h d) -> b h n d", h=self.heads)
+            for projection in (self.query(query), self.key(keys), self.value(keys))
+        )
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        scores = scores + (key_mask[:, None, None, :] - 1.0) * 1e4
+        attended = rearrange(scores.softmax(-1) @ v, "b h n d -> b n (h d)")
+        hidden = query + self.dropout(self.output(attended))
+        return hidden + self.feed_forward(self.feed_forward_norm(hidden))
+
+
+class PrivateFeatures(nn.Module):
+    """What one modality says that the other does not (eq. 3-6).
+
+    s_i = mean_j cos(x_i, f^s_j);  w_i = 1 - exp((s_i - max s) / t);  f^p = mean_i SA(w_i x_i)
+    The token nearest to the shared features gets w = 0, the others approach 1 as they leave them; t is learnt.
+
+    Inputs   features: (B, N, D); mask: (B, N); shared: (B, K, D); shared_mask: (B, K)
+    Returns  private features (B, D), weights w (B, N), 0 at padding
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width=width, heads=heads, dropout=dropout)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
+
+    def forward(self, features: Tensor, mask: Tensor, shared: Tensor, shared_mask: Tensor) -> tuple[Tensor, Tensor]:
+        direction = masked_mean(functional.normalize(shared, dim=-1), shared_mask)
+        similarity = (functional.normalize(features, dim=-1) * direction[:, None]).sum(-1)
+        similarity = similarity * mask + (mask - 1.0) * 1e4
+        nearest = similarity.amax(-1, keepdim=True)
+        temperature = self.log_temperature.exp().clamp(min=0.01)
+        weights = (1.0 - ((similarity - nearest) / temperature).exp()) * mask
+        private = features * weights[..., None]
+        return masked_mean(self.attention(private, private, mask), mask), weights
+
+
+class MDSE(nn.Module):
+    """Text, image and fused sentiment of a post.
+
+    Inputs   text_encoder: (input_ids, attention_mask) -> (B, T, text_encoder.width)
+             image_encoder: pixel_values -> (B, M, image_encoder.width)
+    Raises   ValueError if width is not divisible by heads
+    """
+
+    def __init__(
+        self,
+        *,
+        text_encoder: nn.Module,
+        image_encoder: nn.Module,
+        width: int = 384,
+        heads: int = 8,
+        classes: int = 3,
+        dropout: float = 0.1,
+        head_dropout: float = 0.2,
+        text_loss_weight: float = 0.5,
+        image_loss_weight: float = 0.5,
+        macl_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.text_loss_weight, self.image_loss_weight = text_loss_weight, image_loss_weight
+        self.macl_weight = macl_weight
+        self.text_encoder, self.image_encoder = text_encoder, image_encoder
+        self.text_projection = _projection(text_encoder.width, width)
+        self.image_projection = _projection(image_encoder.width, width)
+        self.text_head = _feed_forward(width, width, classes, head_dropout)
+        self.image_head = _feed_forward(width, width, classes, head_dropout)
+        self.shared_to_text = Attention(width=width, heads=heads, dropout=dropout)
+        self.shared_to_image = Attention(width=width, heads=heads, dropout=dropout)
+        self.text_private = PrivateFeatures(width=width, heads=heads, dropout=dropout)
+        self.image_private = PrivateFeatures(width=width, heads=heads, dropout=dropout)
+        self.text_sentiment = _feed_forward(2 * width, width, width, head_dropout)
+        self.image_sentiment = _feed_forward(2 * width, width, width, head_dropout)
+        self.fused_sentiment = _feed_forward(2 * width, width, width, head_dropout)
+        self.classifier = _feed_forward(width, width // 2, classes, head_dropout)
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns text_features (B, T, D), text_logits (B, C)."""
+        features = self.text_projection(self.text_encoder(input_ids, attention_mask))
+        return features, self.text_head(masked_mean(features, attention_mask))
+
+    def encode_image(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns image_features (B, M, D), image_logits (B, C)."""
+        features = self.image_projection(self.image_encoder(pixel_values))
+        return features, self.image_head(features.mean(1))
+
+    def fuse(
+        self,
+        text_features: Tensor,
+        attention_mask: Tensor,
+        image_features: Tensor,
+        *,
+        with_text_private: bool = True,
+        with_image_private: bool = True,
+    ) -> Fusion:
+        """Equations 1-9. A private branch switched off contributes a zero vector, as in the paper's ablation."""
+        z, v = text_features, image_features
+        text_mask = attention_mask.to(z.dtype)
+        image_mask = torch.ones_like(v[..., 0])
+        # Eq. 1: f_v^s has the text's length (text asks the image), f_z^s the image's.
+        image_shared = self.shared_to_text(z, v, image_mask)
+        text_shared = self.shared_to_image(v, z, text_mask)
+        shared = masked_mean(torch.cat([image_shared, text_shared], 1), torch.cat([text_mask, image_mask], 1))  # eq. 2
+        image_private, image_map = self.image_private(v, image_mask, image_shared, text_mask)
+        text_private, text_map = self.text_private(z, text_mask, text_shared, image_mask)
+        if not with_image_private:
+            image_private = torch.zeros_like(image_private)
+        if not with_text_private:
+            text_private = torch.zeros_like(text_private)
+        f_v = self.image_sentiment(torch.cat([shared, image_private], -1))  # eq. 7
+        f_z = self.text_sentiment(torch.cat([shared, text_private], -1))
+        f = self.fused_sentiment(torch.cat([f_v, f_z], -1))  # eq. 8
+        return Fusion(self.classifier(f), text_map, image_map, (f_v, f_z, f))  # eq. 9
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+    ) -> MDSEOutput:
+        text_features = text_logits = image_features = image_logits = None
+        if input_ids is not None and attention_mask is not None:
+            text_features, text_logits = self.encode_text(input_ids, attention_mask)
+        if pixel_values is not None:
+            image_features, image_logits = self.encode_image(pixel_values)
+        if text_features is None or image_features is None or attention_mask is None:
+            return MDSEOutput(text_logits=text_logits, image_logits=image_logits)
+        fusion = self.fuse(text_features, attention_mask, image_features)
+        return MDSEOutput(
+            text_logits, image_logits, fusion.logits, fusion.sentiments, fusion.text_map, fusion.image_map
+        )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of what the batch allows; for whole posts L_SC + MACL (eq. 9-11) + both heads."""
+        output = self(batch.input_ids, batch.attention_mask, batch.pixel_values)
+        if output.fused_logits is None or output.sentiments is None:
+            logits = output.text_logits if output.text_logits is not None else output.image_logits
+            return functional.cross_entropy(logits, batch.labels)
+        return (
+            functional.cross_entropy(output.fused_logits, batch.labels)
+            + self.macl_weight * macl(list(output.sentiments), batch.labels)
+            + self.text_loss_weight * functional.cross_entropy(output.text_logits, batch.labels)
+            + self.image_loss_weight * functional.cross_entropy(output.image_logits, batch.labels)
+        )
+
+
+def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
+    """(B, N, D) and (B, N) to (B, D), over the positions whose mask is 1."""
+    weights = mask.to(features.dtype)[..., None]
+    return (features * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+def _projection(width_in: int, width: int) -> nn.Module:
+    return nn.Identity() if width_in == width else nn.Linear(width_in, width)
+
+
+def _feed_forward(width_in: int, hidden: int, width_out: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(width_in, hidden), nn.GELU(), nn.Linear(hidden, width_out))

@@ -1,0 +1,155 @@
+"""Train MDSE (preset `small`) from a run folder, tweets and MVSA-Single.
+
+The shipped artifact is made by these three commands (about an hour on two CPU cores):
+
+    python -m training train --run runs/text --tweets ../shared/data/tweet_sentiment.parquet \\
+        --epochs 2 --text-lr 1e-4 --head-lr 3e-4
+    python -m training train --run runs/mdse --init runs/text/best.pt --mvsa ../shared/data/mvsa_single.parquet \\
+        --tweets ../shared/data/tweet_sentiment.parquet --tweets-per-epoch 3600 \\
+        --epochs 4 --text-lr 3e-5 --image-lr 1e-4 --head-lr 3e-4
+    python -m training export --checkpoint runs/mdse/best.pt --mvsa ../shared/data/mvsa_single.parquet \\
+        --tweets ../shared/data/tweet_sentiment.parquet --out inference_worker/models/default
+
+Interrupted, the same command goes on after the last whole epoch.
+"""
+
+import argparse
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.batches import Batch, Collator, score_all, shuffled_batches
+from training.datasets.example import Example
+from training.datasets.mvsa import read_mvsa
+from training.datasets.tweet_sentiment import read_tweet_sentiment
+from training.encoders import small_image_encoder, small_text_encoder, small_tokenizer_file
+from training.loop import fit, parameter_groups
+from training.metrics import classification_report, softmax
+from training.models.mdse import MDSE
+from training.tokenizer import build_tokenizer
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints; an unfinished run goes on")
+    parser.add_argument("--init", type=Path, help="checkpoint whose weights to start from")
+    parser.add_argument("--tweets", type=Path, help="tweet_sentiment.parquet: trains the text side")
+    parser.add_argument("--mvsa", type=Path, help="MVSA-Single, Parquet or the owners' folder: trains everything")
+    parser.add_argument("--tweets-per-epoch", type=int, help="draw this many tweets an epoch (default: all)")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--text-lr", type=float, default=1e-4)
+    parser.add_argument("--image-lr", type=float, default=1e-4)
+    parser.add_argument("--head-lr", type=float, default=3e-4, help="rate of everything but the encoders")
+    parser.add_argument("--weight-decay", type=float, default=0.01)
+    parser.add_argument("--macl-weight", type=float, default=0.1)
+    parser.add_argument("--text-loss-weight", type=float, default=0.5, help="of the text head on whole posts")
+    parser.add_argument("--image-loss-weight", type=float, default=0.5)
+    parser.add_argument(
+        "--frozen-image-stages", type=int, default=3, help="leading stages of 7 that stay as pretrained"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="threads that share each batch")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if not (arguments.tweets or arguments.mvsa):
+        raise ValueError("nothing to train on: give --tweets, --mvsa or both")
+    torch.set_num_threads(1)  # the workers below are the parallelism
+    torch.manual_seed(arguments.seed)
+    config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    config.pop("run_command", None)
+    tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
+    mvsa = read_mvsa(arguments.mvsa, seed=arguments.seed).splits if arguments.mvsa else {}
+    collator = Collator(build_tokenizer(small_tokenizer_file()))
+    model = build_model(config)
+    if arguments.init:
+        model.load_state_dict(torch.load(arguments.init, map_location="cpu", weights_only=True)["model"])
+    groups = parameter_groups(
+        model,
+        learning_rates={"text_encoder.": arguments.text_lr, "image_encoder.": arguments.image_lr},
+        default=arguments.head_lr,
+        weight_decay=arguments.weight_decay,
+    )
+
+    def batches_of_epoch(generator: np.random.Generator) -> list[list[Example]]:
+        tweet_batches = shuffled_batches(
+            tweets.get("train", []),
+            batch_size=arguments.batch_size,
+            generator=generator,
+            limit=arguments.tweets_per_epoch,
+        )
+        batches = tweet_batches + shuffled_batches(
+            mvsa.get("train", []), batch_size=arguments.batch_size, generator=generator
+        )
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+    def epoch_batches(generator: np.random.Generator) -> Iterable[Batch]:
+        return (collator(batch, generator) for batch in batches_of_epoch(generator))
+
+    def validate(trained: nn.Module) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        for name, splits in (("tweets", tweets), ("mvsa", mvsa)):
+            if splits:
+                metrics |= validation_metrics(name, trained, splits["validation"], collator)
+        return metrics
+
+    best = fit(
+        model,
+        optimizer=torch.optim.AdamW(groups, fused=True),
+        epoch_batches=epoch_batches,
+        steps_per_epoch=len(batches_of_epoch(np.random.default_rng(0))),
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        validate=validate,
+        select="mvsa_both_weighted_f1" if mvsa else "tweets_text_macro_recall",
+        run=arguments.run,
+        config=config,
+        workers=arguments.workers,
+    )
+    log.info("best epoch of %s: %s", arguments.run, best)
+
+
+def build_model(config: dict[str, Any]) -> MDSE:
+    """MDSE on the `small` encoders with the loss weights of a run's config."""
+    return MDSE(
+        text_encoder=small_text_encoder(),
+        image_encoder=small_image_encoder(frozen_stages=config["frozen_image_stages"]),
+        macl_weight=config["macl_weight"],
+        text_loss_weight=config["text_loss_weight"],
+        image_loss_weight=config["image_loss_weight"],
+    )
+
+
+def validation_metrics(
+    name: str, model: nn.Module, examples: Sequence[Example], collator: Collator
+) -> dict[str, float]:
+    """Accuracy, F1 and recall per input kind, under <corpus>_<kind>_<metric>."""
+    labels = np.array([example.label for example in examples])
+    metrics: dict[str, float] = {}
+    for kind, logits in predict_logits(model, examples, collator).items():
+        report = classification_report(labels, softmax(logits))
+        for metric in ("accuracy", "weighted_f1", "macro_recall"):
+            metrics[f"{name}_{kind}_{metric}"] = report[metric]
+    return metrics
+
+
+def predict_logits(
+    model: nn.Module, examples: Sequence[Example], collator: Collator, *, workers: int = 2
+) -> dict[str, np.ndarray]:
+    """Logits (N, C) by input kind (text, image, both), for the kinds these examples have."""
+
+    def score(chunk: list[Example]) -> dict[str, np.ndarray]:
+        batch = collator(chunk)
+        with torch.inference_mode():
+            output = model(batch.input_ids, batch.attention_mask, batch.pixel_values)
+        by_kind = {"text": output.text_logits, "image": output.image_logits, "both": output.fused_logits}
+        return {kind: logits.numpy() for kind, logits in by_kind.items() if logits is not None}
+
+    return score_all(score, examples, batch_size=32, workers=workers)
