@@ -9,7 +9,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, for_code
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.errors import TopicAlreadyExistsError as TopicExists
 
 from ingest.contract import RUN_HEADER, Deletion, Record, encode, posts_topic, record_key
@@ -21,6 +21,7 @@ MAX_BATCH_BYTES: Final = 256 << 10
 MAX_RECORD_BYTES: Final = 1 << 20
 MAX_IN_FLIGHT: Final = 2000
 REQUEST_TIMEOUT_MS: Final = 20_000
+STOP_TIMEOUT_S: Final = 10.0
 REPLICAS: Final = 3
 
 
@@ -64,7 +65,11 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._kafka.stop()
+        """Waits for what is in flight, but no longer than STOP_TIMEOUT_S: a lost broker never acknowledges."""
+        try:
+            await asyncio.wait_for(self._kafka.stop(), STOP_TIMEOUT_S if error is None else 1.0)
+        except TimeoutError:
+            await self._kafka.client.close()
 
     async def send(self, record: Record) -> None:
         """Waits only while too much is in flight; the acknowledgement is counted when it comes."""
@@ -102,7 +107,8 @@ class Producer:
 
     def _count_failure(self, error: BaseException) -> None:
         self.failed[type(error).__name__] += 1
-        if isinstance(error, KafkaTimeoutError | KafkaConnectionError):
+        # What a retry could mend comes back only when the time for retries is over.
+        if isinstance(error, KafkaError) and error.retriable:
             self._lost = str(error)
 
 

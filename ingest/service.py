@@ -16,7 +16,7 @@ from uuid import uuid4
 import msgspec
 
 from ingest.contract import MAX_IMAGES, Deletion, Image, Post
-from ingest.errors import MalformedMedia
+from ingest.errors import BrokerUnreachable, MalformedMedia
 from ingest.media import make_safe
 from ingest.producer import Producer
 from ingest.settings import Settings
@@ -28,6 +28,8 @@ MAX_WAITING: Final = 32
 """Items read ahead of the one being sent, so that pictures are decoded side by side."""
 PROGRESS_EVERY_S: Final = 1.0
 LOG_EVERY_S: Final = 10.0
+DRAIN_TIMEOUT_S: Final = 10.0
+"""A stop waits so long for Kafka to acknowledge; without a stop an idempotent producer tries for ever."""
 EMPTY: Final = "neither text nor image"
 
 log = logging.getLogger(__name__)
@@ -113,18 +115,27 @@ class _Run:
             reading = asyncio.create_task(self._read_items(pool, limit))
             sending = asyncio.create_task(self._send_items())
             stopping = asyncio.create_task(stop.wait())
-            ending = None
+            ending = draining = None
             try:
                 await asyncio.wait({reading, sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 reading.cancel()
                 await asyncio.wait({reading})
                 ending = asyncio.create_task(self._waiting.put(None))
-                await sending
-                await self._producer.flush()
+                draining = asyncio.create_task(self._drain(sending))
+                await asyncio.wait({draining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({draining}, timeout=DRAIN_TIMEOUT_S)
+                if not draining.done():
+                    problem = f"no acknowledgement within {DRAIN_TIMEOUT_S:.0f} s of the stop"
+                    raise BrokerUnreachable(self._settings.kafka, problem)
+                draining.result()
                 if not reading.cancelled():
                     reading.result()
             finally:
-                await _cancel(reading, sending, stopping, ending)
+                await _cancel(reading, sending, stopping, ending, draining)
+
+    async def _drain(self, sending: asyncio.Task[None]) -> None:
+        await sending
+        await self._producer.flush()
 
     async def _read_items(self, pool: ThreadPoolExecutor, limit: int | None) -> None:
         if limit == 0:

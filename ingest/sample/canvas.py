@@ -142,7 +142,7 @@ def _wrapped(words: str, size: float) -> list[str]:
     font = ImageFont.load_default(size)
     lines = [""]
     for word in words.split():
-        longer = f"{lines[-1]} {word}".strip()
+        longer = f"{lines[-1]}  {word}".strip()  # two spaces: the edges of the letters take room
         if lines[-1] and font.getlength(longer) > WIDTH * 0.9:
             lines.append(word)
         else:

@@ -108,7 +108,7 @@ def _cracks(c: Canvas, x: float, y: float) -> None:
         angle = number * 2 * pi / 9 + c.random.uniform(-0.25, 0.25)
         points, at, radius = [(x, y)], angle, 0.0
         for _ in range(4):
-            radius += c.random.uniform(9, 21)
+            radius += c.random.uniform(6, 13)
             at += c.random.uniform(-0.22, 0.22)
             points.append((x + radius * cos(at), y + radius * sin(at)))
         c.line(*points, fill="#f1f3f5", width=1.8)
@@ -141,7 +141,7 @@ def face(c: Canvas, mood: str) -> None:
 
 def cat(c: Canvas, mood: str) -> None:
     _wall(c, mood)
-    fur = c.random.choice(["#f4a261", "#8d99ae", "#3d405b", "#e9c46a", "#b08968"])
+    fur = c.random.choice(["#f4a261", "#8d99ae", "#7d7f9c", "#e9c46a", "#b08968"])
     c.ellipse(160, 240, 92, 70, fur, line=4)
     for side in (-1, 1):
         c.polygon((160 + side * 26, 84), (160 + side * 76, 34), (160 + side * 80, 112), fill=fur, line=4)

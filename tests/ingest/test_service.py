@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from deploy.servers import start_broker
 from ingest.contract import Deletion, Post, decode, posts_topic
 from ingest.errors import BadSource, BrokerUnreachable
 from ingest.producer import MAX_RECORD_BYTES, Producer, ensure_topic
@@ -308,3 +309,42 @@ async def test_the_command_says_what_is_wrong_in_one_line(arguments: list[str], 
     last = err.decode().splitlines()[-1]
     assert said in last
     assert "Traceback" not in err.decode()
+
+
+@pytest.mark.slow
+async def test_a_broker_lost_on_the_way_ends_the_run(
+    draft: Callable[..., Draft], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.producer.REQUEST_TIMEOUT_MS", 2000)
+    child, address = await start_broker(tmp_path / "broker.log")
+    settings = Settings(kafka=address, idempotence=False)
+
+    class Endless(Given):
+        async def __aiter__(self) -> AsyncGenerator[Item, None]:
+            for number in range(100_000):
+                if number == 50:
+                    await child.stop()
+                yield draft(f"x:{number}")
+                await asyncio.sleep(0.05)
+
+    with pytest.raises(BrokerUnreachable, match=address):
+        await ingest(Endless(), settings, topics=TOPICS)
+
+
+@pytest.mark.slow
+async def test_a_stop_does_not_wait_for_ever_for_a_lost_broker(
+    draft: Callable[..., Draft], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.service.DRAIN_TIMEOUT_S", 0.5)
+    child, address = await start_broker(tmp_path / "broker.log")
+    stop = asyncio.Event()
+
+    class Stopped(Given):
+        async def __aiter__(self) -> AsyncGenerator[Item, None]:
+            await child.stop()
+            yield draft("x:1")
+            stop.set()
+            await asyncio.Event().wait()
+
+    with pytest.raises(BrokerUnreachable, match="no acknowledgement within"):
+        await ingest(Stopped(), Settings(kafka=address, idempotence=False), topics=TOPICS, stop=stop)
