@@ -101,7 +101,8 @@ def _tile(mood: Mood, window: str) -> str:
         f'<span class="ms-words">{words}<br><small>95 %: {signed(mood.net.low)} to {signed(mood.net.high)}</small>'
         f"</span></div>"
         f"{_change(mood, window)}{_spark(mood.spark)}{shares(counters)}"
-        f'<p class="ms-basis"><b>{compact(counters.posts)}</b> {"post" if counters.posts == 1 else "posts"}<span>abstained '
+        f'<p class="ms-basis"><b>{compact(counters.posts)}</b> {"post" if counters.posts == 1 else "posts"}'
+        f"<span>abstained "
         f"{percent(counters.abstained, counters.posts)}</span></p></section>"
     )
 

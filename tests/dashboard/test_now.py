@@ -58,6 +58,7 @@ def test_page_shows_mood_certainty_charts_and_posts(page: AppTest, seed: Seed) -
         assert fact in html
     assert len(page.get("vega_lite_chart")) == 8
     assert len(page.text) >= 9
+    assert page.get("link_button")
     assert html.count('class="ms-views"') == 12
 
 
