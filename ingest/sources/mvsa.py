@@ -54,11 +54,17 @@ class MvsaParquet:
         number = 0
         with pq.ParquetFile(self._path) as file:
             columns = [*sorted(COLUMNS), *({"width", "height"} & set(file.schema_arrow.names))]
-            for batch in file.iter_batches(ROWS_PER_CHUNK, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    if row["split"] in self._splits:
-                        yield _parquet_draft(row, number)
+            for group in range(file.num_row_groups):
+                # Pictures of other splits are most of the file: their row groups are not read at all.
+                splits = file.read_row_group(group, columns=["split"])["split"].to_pylist()
+                if self._splits.isdisjoint(splits):
+                    number += len(splits)
+                    continue
+                for batch in file.iter_batches(ROWS_PER_CHUNK, row_groups=[group], columns=columns):
+                    for row in batch.to_pylist():
+                        number += 1
+                        if row["split"] in self._splits:
+                            yield _parquet_draft(row, number)
 
 
 class MvsaFolder:
