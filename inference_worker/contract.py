@@ -153,7 +153,7 @@ class Counters(NamedTuple):
     @classmethod
     def unpack(cls, packed: bytes) -> Counters:
         """Packed value of a rollup field → counters."""
-        return cls(*msgspec.msgpack.decode(packed, type=list[int])[: len(cls._fields)])
+        return cls(*_counters_decoder.decode(packed)[: len(cls._fields)])
 
     def plus(self, other: Counters) -> Counters:
         return Counters(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
@@ -166,6 +166,9 @@ class Counters(NamedTuple):
     @property
     def mean_confidence(self) -> float | None:
         return self.confidence_sum / FIXED_POINT / self.posts if self.posts else None
+
+
+_counters_decoder: msgspec.msgpack.Decoder[list[int]] = msgspec.msgpack.Decoder(list[int])
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,8 +352,8 @@ class Results:
                 begin = span * SPAN_S[level] + int(field) * BUCKET_S[level]
                 if first - first % BUCKET_S[level] <= begin <= last:
                     at = datetime.fromtimestamp(begin, UTC)
-                    counters = Counters.unpack(packed)
-                    found[topic][at] = found[topic].get(at, Counters()).plus(counters)
+                    counters, of_other_shards = Counters.unpack(packed), found[topic].get(at)
+                    found[topic][at] = of_other_shards.plus(counters) if of_other_shards else counters
         return found
 
     def total(self, topic: str = ALL) -> Counters:
