@@ -66,6 +66,7 @@ async def up(options: argparse.Namespace, settings: Settings) -> int:
         _start_source(stack, options, named)
         async with stack.watched():
             await _announce(dashboard, options, settings)
+            await _first_results(stack.redis, namespace)
             await asyncio.Event().wait()
     return 0
 
@@ -88,6 +89,25 @@ async def _announce(dashboard: Service, options: argparse.Namespace, settings: S
     sys.stdout.flush()
     if not options.headless and settings.has_display:
         await asyncio.to_thread(webbrowser.open, url)
+
+
+async def _first_results(redis_url: str, namespace: str) -> None:
+    """Says when the first post is scored: the page has numbers from then on."""
+    from redis import Redis
+
+    from inference_worker.contract import Results, UnknownNamespace  # with redis: not at the command's start
+
+    def scored() -> int:
+        try:
+            return results.counters().get("scored", 0)
+        except UnknownNamespace:
+            return 0
+
+    with Redis.from_url(redis_url) as redis:
+        results = Results(redis, namespace)
+        while not await asyncio.to_thread(scored):  # noqa: ASYNC110  # Redis does not call back
+            await asyncio.sleep(0.2)
+    log.info("the first posts are scored")
 
 
 async def page_answers(port: int) -> bool:

@@ -87,12 +87,13 @@ class Pipeline:
             bootstrap_servers=self.stack.kafka, acks="all", max_request_size=4 << 20
         ) as producer:
             for record in records:
-                is_bytes = record is None or isinstance(record, bytes)
-                value = record if is_bytes else encode(record)  # type: ignore[arg-type]  # mypy cannot narrow through is_bytes
-                key = None if is_bytes else record_key(record)  # type: ignore[arg-type]
-                headers = [(RUN_HEADER, run.encode())]
+                is_record = isinstance(record, Record)
                 await producer.send_and_wait(
-                    posts_topic(self.namespace), value=value, key=key, headers=headers, partition=0
+                    posts_topic(self.namespace),
+                    value=encode(record) if is_record else record,
+                    key=record_key(record) if is_record else b"garbage",
+                    headers=[(RUN_HEADER, run.encode())],
+                    partition=0,
                 )
 
     def send_fast(self, records: Sequence[Record], *, run: str) -> None:

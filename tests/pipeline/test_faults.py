@@ -57,7 +57,7 @@ def test_a_worker_killed_three_times_counts_every_post_once(pipeline: Pipeline, 
 
 
 def test_a_worker_killed_at_work_leaves_nothing_out(pipeline: Pipeline) -> None:
-    posts = [post(f"{number}", f"post number {number} of many") for number in range(2500)]
+    posts = [post(f"{number}", f"post number {number} of many") for number in range(1200)]
     worker = pipeline.start_worker()
     pipeline.wait_for_worker()
     pipeline.send_fast(posts, run="killed")
@@ -71,7 +71,7 @@ def test_a_worker_killed_at_work_leaves_nothing_out(pipeline: Pipeline) -> None:
 
 
 def test_sigterm_drains_and_exits_with_zero(pipeline: Pipeline) -> None:
-    posts = [post(f"{number}", f"post number {number} of many") for number in range(2500)]
+    posts = [post(f"{number}", f"post number {number} of many") for number in range(1200)]
     worker = pipeline.start_worker()
     pipeline.wait_for_worker()
     pipeline.send_fast(posts, run="drained")
