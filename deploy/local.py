@@ -187,7 +187,7 @@ def _bring_back(service: Service, code: int) -> None:
     if service.restart_at_s is None:
         service.short_lives = service.short_lives + 1 if service.child.age_s < SHORT_LIFE_S else 0
         if service.short_lives >= SHORT_LIVES:
-            raise failed(service.child, f"the {service.name} died {SHORT_LIVES} times in a row ({describe(code)})")
+            raise failed(service.child, f"{service.name} died {SHORT_LIVES} times in a row ({describe(code)})")
         service.restart_at_s = now + BACKOFF_S[min(service.short_lives, len(BACKOFF_S) - 1)]
     if now < service.restart_at_s:
         return

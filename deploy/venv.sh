@@ -18,7 +18,7 @@ if ! $pip --version >/dev/null 2>&1; then # Debian's python3 comes without
     [ -x "$tools-venv/bin/pip" ] || "$python" -m venv "$tools-venv"
     pip="$tools-venv/bin/python -m pip"
 fi
-[ -x "$tools/bin/uv" ] || $pip install --quiet --disable-pip-version-check --target "$tools" 'uv==0.13.9'
+[ -x "$tools/bin/uv" ] || $pip install --quiet --root-user-action ignore --disable-pip-version-check --target "$tools" 'uv==0.13.9'
 
 setting() { # one of pip's, from the environment or its files; empty if unset
     $pip config get ":env:.$1" 2>/dev/null || $pip config get "global.$1" 2>/dev/null || true
