@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     def split(self, parts: int) -> list["Batch"]:
         """Up to `parts` batches of nearly the same number of rows."""
         sizes = [len(rows) for rows in torch.arange(len(self.labels)).tensor_split(parts) if len(rows)]
-        fields = [field.split(sizes) if field is not None else [None] * len(sizes) for field in self]
+        fields = [torch.split(field, sizes) if field is not None else [None] * len(sizes) for field in self]
         return [Batch(*rows) for rows in zip(*fields, strict=True)]
 
 

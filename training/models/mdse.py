@@ -12,7 +12,7 @@ Differs from the paper, because as printed or released it does not work:
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -75,7 +75,8 @@ class Attention(nn.Module):
         scores = scores + (key_mask[:, None, None, :] - 1.0) * 1e4
         attended = rearrange(scores.softmax(-1) @ v, "b h n d -> b n (h d)")
         hidden = query + self.dropout(self.output(attended))
-        return hidden + self.feed_forward(self.feed_forward_norm(hidden))
+        states: Tensor = hidden + self.feed_forward(self.feed_forward_norm(hidden))
+        return states
 
 
 class PrivateFeatures(nn.Module):
@@ -115,8 +116,8 @@ class MDSE(nn.Module):
     def __init__(
         self,
         *,
-        text_encoder: nn.Module,
-        image_encoder: nn.Module,
+        text_encoder: Any,
+        image_encoder: Any,
         width: int = 384,
         heads: int = 8,
         classes: int = 3,
@@ -129,7 +130,8 @@ class MDSE(nn.Module):
         super().__init__()
         self.text_loss_weight, self.image_loss_weight = text_loss_weight, image_loss_weight
         self.macl_weight = macl_weight
-        self.text_encoder, self.image_encoder = text_encoder, image_encoder
+        self.text_encoder: Any = text_encoder
+        self.image_encoder: Any = image_encoder
         self.text_projection = _projection(text_encoder.width, width)
         self.image_projection = _projection(image_encoder.width, width)
         self.text_head = _feed_forward(width, width, classes, head_dropout)
