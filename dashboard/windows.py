@@ -25,7 +25,7 @@ BEFORE: Final = {
     "6h": "the 6 hours before",
     "24h": "the day before",
 }
-DEFAULTS: Final = {"live": "1h", "sample": "1h", "replay": ALL_TIME}
+DEFAULTS: Final = {"live": "1h", "sample": "10m", "replay": ALL_TIME}
 
 
 class Bins(NamedTuple):
