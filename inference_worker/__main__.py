@@ -12,7 +12,6 @@ from inference_worker.agent import create_app
 from inference_worker.errors import ArtifactError
 from inference_worker.settings import Settings
 
-
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 

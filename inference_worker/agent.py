@@ -151,7 +151,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
     async def report() -> None:
         await report_forever(app)
 
-    async def release(sender: Any, revoked: Iterable[TP], **kwargs: Any) -> None:
+    async def release(sender: Any, revoked: Iterable[TP], **_: Any) -> None:
         if not hasattr(app, "pipeline"):
             return
         await app.pipeline.settle_in_flight(settings.session_timeout_s / 2)
@@ -161,7 +161,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
     app.agent(posts, name="score", concurrency=1)(score)
     app.task(work)
     app.task(report)
-    app.on_partitions_revoked.connect(release)
+    app.on_partitions_revoked.connect(release)  # type: ignore[arg-type]  # typed as if nobody named the arguments
     return app
 
 

@@ -35,6 +35,7 @@ class Ledger:
     def __init__(self) -> None:
         self._open: dict[Partition, deque[Ticket]] = {}
         self.acknowledged = 0
+        self.revocations = 0
 
     def __len__(self) -> int:
         """Records entered and not yet acknowledged."""
@@ -43,14 +44,13 @@ class Ledger:
     def enter(self, partition: Partition, offset: int, acknowledge: Callable[[], object]) -> Ticket:
         """Notes a delivered record; `acknowledge` is called once, when it and all before it are done.
 
-        Raises ValueError if the partition already delivered this offset or a later one.
+        A partition that starts again at an earlier offset (its topic was recreated, say) is a new one: what is open
+        of the old one will not be acknowledged.
         """
         tickets = self._open.setdefault(partition, deque())
         if tickets and offset <= tickets[-1].offset:
-            raise ValueError(
-                f"{partition[0]}/{partition[1]} delivered offset {offset} after {tickets[-1].offset}: "
-                "revoke the partition before it is read again"
-            )
+            self.revoke([partition])
+            tickets = self._open[partition] = deque()
         ticket = Ticket(partition, offset, acknowledge)
         tickets.append(ticket)
         return ticket
@@ -77,6 +77,7 @@ class Ledger:
     def revoke(self, partitions: Iterable[Partition]) -> int:
         """Forgets partitions this worker lost; returns how many records were still open in them."""
         dropped = 0
+        self.revocations += 1
         for partition in partitions:
             for ticket in self._open.pop(partition, ()):
                 ticket.is_revoked = True

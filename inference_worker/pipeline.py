@@ -103,9 +103,14 @@ class Pipeline:
         self._is_closed = False
 
     async def submit(self, delivered: Delivered, partition: Partition, acknowledge: Callable[[], object]) -> None:
-        """Takes a record in, waiting while too many are in flight. After `drain` records are left un-acknowledged."""
+        """Takes a record in, waiting while too many are in flight.
+
+        Records are left alone (never acknowledged, so read again) after `drain`, and when partitions were revoked
+        during the wait: the record may belong to another worker by now.
+        """
+        revocations = self.ledger.revocations
         await self._slots.acquire()
-        if self._is_closed:
+        if self._is_closed or self.ledger.revocations != revocations:
             self._slots.release()
             return
         self._in_flight += 1

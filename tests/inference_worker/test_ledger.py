@@ -6,7 +6,6 @@ import asyncio
 from types import SimpleNamespace
 
 import faust
-import pytest
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,11 +60,14 @@ def test_a_revoked_partition_is_never_acknowledged_also_after_it_came_back():
     assert acknowledged == [1]
 
 
-def test_an_offset_delivered_twice_is_an_error():
-    ledger = Ledger()
-    enter(ledger, [], 5)
-    with pytest.raises(ValueError, match="delivered offset 5 after 5"):
-        enter(ledger, [], 5)
+def test_a_partition_that_starts_again_leaves_the_old_one_unacknowledged():
+    ledger, acknowledged = Ledger(), []
+    (old,) = enter(ledger, acknowledged, 5)
+    (new,) = enter(ledger, acknowledged, 0)
+    ledger.settle([old])
+    assert acknowledged == []
+    ledger.settle([new])
+    assert acknowledged == [0]
 
 
 # --- why: faust itself, as installed -------------------------------------------------------------------------

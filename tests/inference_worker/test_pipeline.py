@@ -207,3 +207,17 @@ async def test_after_drain_nothing_more_is_taken_in():
         await bench.submit(0, post(0))
         assert bench.sink.writes == []
         assert bench.acknowledged == []
+
+
+async def test_a_record_that_waited_while_its_partition_was_revoked_is_left_to_the_next_worker():
+    async with running(in_flight=1) as bench:
+        bench.sink.is_open.clear()
+        await bench.submit(0, post(0))
+        waiting = asyncio.create_task(bench.submit(1, post(1)))
+        await asyncio.sleep(0)
+        bench.pipeline.revoke([PARTITION])
+        bench.sink.is_open.set()
+        await asyncio.wait_for(waiting, 10)
+        assert await bench.pipeline.drain(10)
+        assert bench.sink.scored() == ["x:0"]
+        assert bench.acknowledged == []
