@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 import faust
@@ -33,6 +33,8 @@ STATE_EVERY_S = 2.0
 COMMIT_EVERY_S = 1.0
 DEAD_LETTER_RETRY_S = 1.0
 NO_RUN = "none"
+EXIT_STALLED = 3
+EXIT_FAILED = 4
 
 
 class WorkerApp(faust.App):
@@ -140,16 +142,10 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
 
     async def work() -> None:
         await app.dead_letters.maybe_declare()
-        try:
-            await app.pipeline.run()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            logger.critical("the pipeline failed: %r", error)
-            await app.crash(error)
+        await or_exit(app.pipeline.run())
 
     async def report() -> None:
-        await report_forever(app)
+        await or_exit(report_forever(app))
 
     async def release(sender: Any, revoked: Iterable[TP], **_: Any) -> None:
         if not hasattr(app, "pipeline"):
@@ -163,6 +159,19 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
     app.task(report)
     app.on_partitions_revoked.connect(release)  # type: ignore[arg-type]  # typed as if nobody named the arguments
     return app
+
+
+async def or_exit(work: Awaitable[None]) -> None:
+    """Ends the process if the work fails: a crashed faust service would stay, alive and idle, and keep its partitions.
+
+    Nothing is lost: what was not acknowledged is read again by the next worker.
+    """
+    try:
+        await work
+    except Exception:
+        logger.critical("the worker failed and exits", exc_info=True)
+        logging.shutdown()
+        os._exit(EXIT_FAILED)
 
 
 async def submit(app: WorkerApp, event: EventT[bytes]) -> None:
@@ -200,4 +209,5 @@ async def report_forever(app: WorkerApp) -> None:
             progress, moved_at_s = now, loop.time()
         elif loop.time() - moved_at_s > app.settings.watchdog_s:
             logger.critical("%d records wait and none was acknowledged in %.0f s", lag, app.settings.watchdog_s)
-            os._exit(3)
+            logging.shutdown()
+            os._exit(EXIT_STALLED)
