@@ -165,13 +165,9 @@ def snapshot(
 
 
 def _latest(results: Results, selected: Sequence[str]) -> list[Prediction]:
-    """Newest posts of the one topic selected, else of all, kept to the selection."""
-    if len(selected) == 1:
-        return results.tail(selected[0], POSTS_SHOWN)
-    if not selected or ALL in selected:
-        return results.tail(ALL, POSTS_SHOWN)
-    wanted = set(selected)
-    return [post for post in results.tail(ALL) if wanted & set(post.topics)][:POSTS_SHOWN]
+    """Newest posts of the topics selected; of all posts if none is, or `all` is one of them."""
+    topics = () if ALL in selected else selected
+    return results.tail(*topics, limit=POSTS_SHOWN)
 
 
 def _pictures(results: Results, posts: Sequence[Prediction]) -> dict[str, bytes]:

@@ -369,23 +369,21 @@ class Results:
                 total = total.plus(Counters.unpack(packed))
         return total
 
-    def tail(self, topic: str = ALL, limit: int = TAIL_SHOWN) -> list[Prediction]:
-        """The latest posts of a topic by event time, newest first."""
+    def tail(self, *topics: str, limit: int = TAIL_SHOWN) -> list[Prediction]:
+        """The latest posts by event time, newest first: of the topics named, each post once; of `all` by default."""
+        asked = [(keys, topic) for keys in self.shards() for topic in topics or (ALL,)]
         pipeline = self.redis.pipeline(transaction=False)
-        for keys in self.shards():
+        for keys, topic in asked:
             pipeline.zrange(keys.tail(topic), 0, limit - 1, desc=True, withscores=True)
-        newest = sorted(
-            (
-                (score, post_id.decode(), keys)
-                for keys, entries in zip(self.shards(), pipeline.execute(), strict=True)
-                for post_id, score in entries
-            ),
-            key=lambda entry: entry[:2],
-            reverse=True,
-        )[:limit]
+        found = {
+            (score, post_id.decode()): keys
+            for (keys, _), entries in zip(asked, pipeline.execute(), strict=True)
+            for post_id, score in entries
+        }
+        newest = sorted(found, reverse=True)[:limit]
         pipeline = self.redis.pipeline(transaction=False)
-        for _, post_id, keys in newest:
-            pipeline.get(keys.post(post_id))
+        for score, post_id in newest:
+            pipeline.get(found[score, post_id].post(post_id))
         return [decode_prediction(packed) for packed in pipeline.execute() if packed is not None]
 
     def prediction(self, post_id: str) -> Prediction | None:

@@ -175,6 +175,17 @@ def test_the_tail_keeps_the_newest(store_url: str, redis: Redis, predict: Predic
     assert [one.id for one in Results(redis, "t").tail(limit=2)] == [f"x:{TAIL_KEPT + 19}", f"x:{TAIL_KEPT + 18}"]
 
 
+def test_the_tail_of_several_topics_shows_each_post_once(store_url: str, redis: Redis, predict: Predict) -> None:
+    topics = [("tram",), ("coffee",), ("tram", "coffee"), ("phone",)]
+    posts = [
+        Scored(predict(f"x:{n}", created_at=NOON + timedelta(seconds=n), topics=named), at(n), "run")
+        for n, named in enumerate(topics)
+    ]
+    write(store_url, posts, shards=2)
+    assert [one.id for one in Results(redis, "t").tail("tram", "coffee")] == ["x:2", "x:1", "x:0"]
+    assert [one.id for one in Results(redis, "t").tail("tram", "coffee", limit=1)] == ["x:2"]
+
+
 def test_live_results_expire_and_replays_stay(store_url: str, redis: Redis, predict: Predict) -> None:
     write(store_url, [Scored(predict(), at(0), "run", (b"jpeg",))])
     keys = Keys("t", 0)
