@@ -94,8 +94,11 @@ class LocalStack:
             if child is not None and (code := child.exit_code()) is not None:
                 raise failed(child, f"the {child.name} died ({describe(code)}), and what it held is gone: start again")
         for service in self.services:
-            if service.keep_running and (code := service.child.exit_code()) is not None:
-                _bring_back(service, code)
+            if (code := service.child.exit_code()) is not None:
+                if service.keep_running:
+                    _bring_back(service, code)
+                elif code != 0:
+                    raise failed(service.child, f"{service.name} failed ({describe(code)})")
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

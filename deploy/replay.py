@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from deploy.accounting import STALL_S, Account, Ledger
+from deploy.archives import Archive, checked, ingest_settings_from_env, namespace_of, open_archive
+from deploy.arguments import workers
 from deploy.errors import Misuse, StackFailed
 from deploy.local import LocalStack, open_stack
 from deploy.settings import Settings
 from deploy.signals import run_until_signalled
-from deploy.up import namespace_of
 from ingest.arguments import add_arguments as add_ingest_arguments
 
 if TYPE_CHECKING:
     from dashboard.evaluation import Evaluation
     from ingest.settings import Settings as IngestSettings
-    from ingest.sources.items import Source
-    from ingest.topics import Topics
 
 READY_TIMEOUT_S = 120.0
 
@@ -43,31 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep the embedded store's contents and the logs in DIR"
     )
-    parser.add_argument("--workers", type=int, default=1, help="number of worker processes (default: %(default)s)")
+    parser.add_argument("--workers", type=workers, default=1, help="number of worker processes (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> int:
-    from ingest.authors import AuthorHash  # these load Kafka's client and Pillow: not at the command's start
-    from ingest.settings import Settings as IngestSettings
-    from ingest.sources.detect import SourceOptions, open_source
-    from ingest.topics import load_topics
-
-    settings, ingest_settings = Settings.from_env(), IngestSettings.from_env()
-    topics = load_topics(options.topics or ingest_settings.topics_path)
-    source = open_source(
-        options.source,
-        SourceOptions(
-            authors=AuthorHash(ingest_settings.author_key),
-            split=options.split,
-            column_map=dict(options.column_map),
-            in_time_order=options.speed is not None,
-        ),
-    )
-    if source.kind != "replay":
-        raise Misuse(f"{options.source!r} never ends: `moodstream up --source {options.source}` shows it")
-    namespace = options.namespace or settings.namespace or _new_namespace(Path(options.source))
+    settings, ingest_settings = Settings.from_env(), ingest_settings_from_env()
+    archive = open_archive(options, ingest_settings)
+    namespace = checked(options.namespace or settings.namespace or _new_namespace(Path(options.source)))
     ingest_settings = replace(ingest_settings, namespace=namespace)
-    return run_until_signalled(_replay(options, settings, ingest_settings, source, topics))
+    return run_until_signalled(_replay(options, settings, ingest_settings, archive))
 
 
 def _new_namespace(archive: Path) -> str:
@@ -75,7 +58,7 @@ def _new_namespace(archive: Path) -> str:
 
 
 async def _replay(
-    options: argparse.Namespace, settings: Settings, ingest_settings: IngestSettings, source: Source, topics: Topics
+    options: argparse.Namespace, settings: Settings, ingest_settings: IngestSettings, archive: Archive
 ) -> int:
     report_dir = _report_folder(options.report)
     async with open_stack(kafka=settings.kafka, redis=settings.redis, keep=options.keep) as stack:
@@ -88,7 +71,7 @@ async def _replay(
             stack.run(f"worker-{number}", "inference_worker", environment=named)
         async with stack.watched():
             ledger = Ledger(stack.redis, ingest_settings.namespace, report_dir / "predictions.parquet")
-            account = await _measure(stack, options, ingest_settings, source, topics, ledger)
+            account = await _measure(stack, options, ingest_settings, archive, ledger)
         restarts = sum(service.restarts for service in stack.services)
         if account.lost:
             stack.keeps_logs = True
@@ -102,8 +85,7 @@ async def _measure(
     stack: LocalStack,
     options: argparse.Namespace,
     ingest_settings: IngestSettings,
-    source: Source,
-    topics: Topics,
+    archive: Archive,
     ledger: Ledger,
 ) -> Account:
     """Ingests and waits until every record sent is accounted for, draining the results meanwhile."""
@@ -114,14 +96,14 @@ async def _measure(
     )
     await _workers_ready(ledger, options.workers)
     run = new_run()
-    log.info("replaying %s into namespace %s, run %s", source.name, ingest_settings.namespace, run)
+    log.info("replaying %s into namespace %s, run %s", options.source, ingest_settings.namespace, run)
     began = asyncio.get_running_loop().time()
     counting = asyncio.create_task(ledger.follow(run))
     try:
         sent = await ingest(
-            source,
+            archive.source,
             ingest_settings,
-            topics=topics,
+            topics=archive.topics,
             speed=options.speed,
             limit=options.limit,
             run=run,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import re
 import sys
 import webbrowser
 from pathlib import Path
 
+from deploy.archives import checked, ingest_settings_from_env, namespace_of, open_archive
+from deploy.arguments import port, workers
 from deploy.errors import Misuse
 from deploy.local import LocalStack, Service, open_stack
 from deploy.servers import is_free, until_ready
 from deploy.settings import Settings
 from deploy.signals import run_until_signalled
+from ingest.arguments import column_of, speed_of
 
 DASHBOARD_TIMEOUT_S = 60.0
 
@@ -30,22 +32,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="an archived feed instead of a source")
     parser.add_argument(
-        "--speed", default="60", help="with --replay: times faster than life, or max (default: %(default)s)"
+        "--map",
+        nargs="+",
+        type=column_of,
+        default=[],
+        dest="column_map",
+        metavar="FIELD=COLUMN",
+        help="with --replay: columns of a CSV file, as `moodstream replay` takes them",
     )
-    parser.add_argument("--port", type=int, default=8501, help="port of the dashboard (default: %(default)s)")
+    parser.add_argument(
+        "--speed",
+        type=speed_of,
+        default=60.0,
+        help="with --replay: times faster than life, or max (default: %(default)s)",
+    )
+    parser.add_argument("--port", type=port, default=8501, help="port of the dashboard (default: %(default)s)")
     parser.add_argument("--headless", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep results and logs in DIR; without it `up` starts empty"
     )
-    parser.add_argument("--workers", type=int, default=1, help="number of worker processes (default: %(default)s)")
+    parser.add_argument("--workers", type=workers, default=1, help="number of worker processes (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> int:
     settings = Settings.from_env()
     if options.replay is not None and options.source != "auto":
         raise Misuse(f"--source {options.source} and --replay {options.replay}: give one of the two")
-    if options.replay is not None and not options.replay.exists():
-        raise Misuse(f"--replay {options.replay}: no such file or folder")
+    if options.replay is not None:
+        asked = argparse.Namespace(
+            source=str(options.replay), speed=options.speed, split=None, column_map=options.column_map, topics=None
+        )
+        open_archive(asked, ingest_settings_from_env())
+    elif options.column_map:
+        raise Misuse("--map names the columns of --replay FILE: give that file too")
     if not is_free(options.port):
         raise Misuse(
             f"--port {options.port}: something listens there already; give another one, for example {options.port + 1}"
@@ -55,9 +74,13 @@ def run(options: argparse.Namespace) -> int:
 
 async def up(options: argparse.Namespace, settings: Settings) -> int:
     """Runs until it is cancelled; raises StackFailed if a part is beyond repair."""
-    kind = "sample" if options.replay is None else "replay"
-    namespace = settings.namespace or (namespace_of(options.replay) if options.replay else "sample")
-    named = {"MOODSTREAM_NAMESPACE": namespace, "MOODSTREAM_KIND": kind}
+    is_replay = options.replay is not None
+    namespace = checked(settings.namespace or (namespace_of(options.replay) if is_replay else "sample"))
+    named = {
+        "MOODSTREAM_NAMESPACE": namespace,
+        "MOODSTREAM_KIND": "replay" if is_replay else "sample",
+        "MOODSTREAM_SOURCE": options.replay.name if is_replay else "sample",
+    }
     async with open_stack(kafka=settings.kafka, redis=settings.redis, keep=options.keep) as stack:
         log.info("logs are in %s", stack.log_dir)
         dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
@@ -75,10 +98,12 @@ def _start_source(stack: LocalStack, options: argparse.Namespace, named: dict[st
     if options.replay is None:
         log.info("source: the bundled sample feed")
         stack.run("ingest", "ingest", "sample", environment=named)
-    else:
-        log.info("source: %s at speed %s", options.replay, options.speed)
-        archive = str(options.replay)
-        stack.run("ingest", "ingest", archive, "--speed", options.speed, environment=named, keep_running=False)
+        return
+    speed = "max" if options.speed is None else str(options.speed)
+    columns = [f"{field}={column}" for field, column in options.column_map]
+    given = [str(options.replay), "--speed", speed, *(["--map", *columns] if columns else [])]
+    log.info("source: %s at speed %s", options.replay, speed)
+    stack.run("ingest", "ingest", *given, environment=named, keep_running=False)
 
 
 async def _announce(dashboard: Service, options: argparse.Namespace, settings: Settings) -> None:
@@ -120,8 +145,3 @@ async def page_answers(port: int) -> bool:
     except (OSError, TimeoutError):
         return False
     return b" 200 " in status
-
-
-def namespace_of(archive: Path) -> str:
-    """A file name as a namespace: `US airline (2015).csv` → `us-airline-2015`."""
-    return re.sub(r"[^a-z0-9]+", "-", archive.stem.lower()).strip("-")[:40] or "replay"

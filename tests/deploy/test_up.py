@@ -50,7 +50,9 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def descendants(pid: int) -> dict[int, str]:
     """Process id → command of everything below `pid`."""
-    shown = subprocess.run(["ps", "-ww", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["ps", "-ww", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
     rows = [(int(line.split()[0]), int(line.split()[1]), line.split(None, 2)[2]) for line in shown.splitlines()]
     found: dict[int, str] = {}
     for _ in rows:

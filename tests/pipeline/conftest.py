@@ -7,10 +7,11 @@ import csv
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,40 @@ ROOT: Final = Path(__file__).parent.parent.parent
 SHORT_SESSION: Final = {"MOODSTREAM_SESSION_TIMEOUT_S": "6", "MOODSTREAM_HEARTBEAT_S": "2"}
 """A killed worker's partitions are handed on after 6 s on both stacks."""
 SETTLE_TIMEOUT_S: Final = 240.0
+REPLAY_TIMEOUT_S: Final = 900.0
 _numbers = itertools.count(1)
+
+
+class Replay:
+    """A running `moodstream replay`."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def kill_worker(self) -> None:
+        """SIGKILL to its worker."""
+        children = subprocess.run(
+            ["pgrep", "-P", str(self._process.pid), "-f", "inference_worker"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        os.kill(int(children.stdout), signal.SIGKILL)
+
+    def result(self) -> dict[str, Any]:
+        """Waits for its end; the last line of its stdout."""
+        output, errors = self._process.communicate(timeout=REPLAY_TIMEOUT_S)
+        assert self._process.returncode == 0, f"exit code {self._process.returncode}:\n{errors[-4000:]}"
+        return json.loads(output.splitlines()[-1])
 
 
 class Pipeline:
@@ -60,23 +94,15 @@ class Pipeline:
         """A worker has partitions and may score."""
         self.until(lambda: bool(self.results.workers()), "a worker is ready", 60)
 
-    def ingest(self, feed: Path, *options: str) -> dict[str, Any]:
-        """Sends a feed to Kafka with the real command; its report."""
-        command = [sys.executable, "-m", "ingest", str(feed), *options, "--json"]
-        return json.loads(self._run(command).splitlines()[-1])
-
     def replay(self, feed: Path, *options: str) -> dict[str, Any]:
         """`moodstream replay FEED --json` against this stack; its result."""
-        command = [sys.executable, "-m", "deploy", "replay", str(feed), "--json", *options]
-        return json.loads(self._run(command).splitlines()[-1])
+        with self.start_replay(feed, *options) as replay:
+            return replay.result()
 
-    def _run(self, command: Sequence[str]) -> str:
-        environment = {**os.environ, **self.environment()}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
-        )
-        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stderr[-4000:]}"
-        return done.stdout
+    def start_replay(self, feed: Path, *options: str) -> Replay:
+        """The same, not waited for."""
+        command = [sys.executable, "-m", "deploy", "replay", str(feed), "--json", *options]
+        return Replay(command, {**os.environ, **self.environment()})
 
     def send(self, records: Sequence[Record | bytes | None], *, run: str) -> None:
         """Puts records, or any bytes, straight on the topic, in order, all in one partition."""
@@ -110,8 +136,8 @@ class Pipeline:
             ]
             await asyncio.gather(*waiting)
 
-    def results_of(self, run: str) -> int:
-        """Records of a run that ended somewhere; 0 before a worker entered the namespace."""
+    def settled(self, run: str | None = None) -> int:
+        """Records of a run, or of all, that ended somewhere; 0 before a worker entered the namespace."""
         try:
             return settled(self.results.counters(run))
         except UnknownNamespace:
@@ -119,7 +145,7 @@ class Pipeline:
 
     def wait_until_settled(self, run: str, sent: int, timeout_s: float = SETTLE_TIMEOUT_S) -> dict[str, int]:
         """All of a run's records ended somewhere; the run's counters."""
-        self.until(lambda: self.results_of(run) >= sent, f"{sent} records of {run} are settled", timeout_s)
+        self.until(lambda: self.settled(run) >= sent, f"{sent} records of {run} are settled", timeout_s)
         return self.results.counters(run)
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
@@ -127,8 +153,7 @@ class Pipeline:
         while not condition():
             if time.monotonic() > deadline:
                 logs = "\n".join(worker.child.log_tail(30) for worker in self.workers)
-                counts = self.results.counters() if self.redis.keys(f"{{{self.namespace}}}*") else {}
-                raise AssertionError(f"not within {timeout_s} s: {what}; counters {counts}\n{logs}")
+                raise AssertionError(f"not within {timeout_s} s: {what}; {self.settled()} settled\n{logs}")
             time.sleep(0.1)
 
     def rollups(self) -> dict[bytes, dict[bytes, bytes]]:

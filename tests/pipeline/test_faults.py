@@ -6,7 +6,6 @@ import random
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -39,29 +38,12 @@ def picture(width: int, height: int, kind: str) -> bytes:
     return packed.getvalue()
 
 
-@pytest.mark.data
-def test_a_worker_killed_three_times_counts_every_post_once(pipeline: Pipeline, feeds: Path) -> None:
-    report = pipeline.ingest(feeds / "us_airline_2015.csv")
-    run, sent = report["run"], report["sent"]
-    assert sent == 14640
-    for share in (0.15, 0.4, 0.65):
-        worker = pipeline.start_worker()
-        pipeline.until(lambda share=share: pipeline.results_of(run) > share * sent, f"{share:.0%} are settled", 180)
-        worker.child.kill()
-    pipeline.start_worker()
-    counts = pipeline.wait_until_settled(run, sent)
-    assert (counts["scored"], counts["duplicates"], counts.get("dead_letters", 0)) == (14485, 155, 0)
-    assert pipeline.results.total("all").posts == 14485
-    ids = [prediction.id for prediction in pipeline.predictions()]
-    assert len(ids) == len(set(ids)) == 14485
-
-
 def test_a_worker_killed_at_work_leaves_nothing_out(pipeline: Pipeline) -> None:
     posts = [post(f"{number}", f"post number {number} of many") for number in range(1200)]
     worker = pipeline.start_worker()
     pipeline.wait_for_worker()
     pipeline.send_fast(posts, run="killed")
-    pipeline.until(lambda: pipeline.results_of("killed") > 100, "some are settled", 60)
+    pipeline.until(lambda: pipeline.settled("killed") > 100, "some are settled", 60)
     worker.child.kill()
     pipeline.start_worker()
     counts = pipeline.wait_until_settled("killed", len(posts))
@@ -75,7 +57,7 @@ def test_sigterm_drains_and_exits_with_zero(pipeline: Pipeline) -> None:
     worker = pipeline.start_worker()
     pipeline.wait_for_worker()
     pipeline.send_fast(posts, run="drained")
-    pipeline.until(lambda: pipeline.results_of("drained") > 100, "some are settled", 60)
+    pipeline.until(lambda: pipeline.settled("drained") > 100, "some are settled", 60)
     assert pipeline.stop_worker(worker) == 0
     pipeline.start_worker()
     counts = pipeline.wait_until_settled("drained", len(posts))

@@ -50,15 +50,23 @@ def test_replaying_again_changes_no_rollup(
 
 
 @pytest.mark.data
-def test_replay_of_the_airline_feed(pipeline: Pipeline, feeds: Path) -> None:
+@pytest.mark.timeout(1200)
+def test_replay_of_the_airline_feed_with_its_worker_killed_three_times(pipeline: Pipeline, feeds: Path) -> None:
     feed = feeds / "us_airline_2015.csv"
-    first = pipeline.replay(feed, "--speed", "max")
+    with pipeline.start_replay(feed, "--speed", "max") as replay:
+        for share in (0.15, 0.4, 0.65):
+            pipeline.until(lambda share=share: pipeline.settled() > share * 14640, f"{share:.0%} are settled", 300)
+            replay.kill_worker()
+        first = replay.result()
     found = {name: first[name] for name in ("posts_read", "duplicates", "predictions", "lost", "dead_letters")}
     assert found == {"posts_read": 14640, "duplicates": 155, "predictions": 14485, "lost": 0, "dead_letters": 0}
+    assert first["worker_restarts"] == 3
     assert pipeline.results.total("all").posts == 14485
     assert first["throughput_posts_per_s"] > 0
     assert set(first["latency_ms"]) == {"p50", "p95", "p99"}
     assert 0 < first["macro_f1"] <= first["accuracy"] <= 1
+    drained = pq.read_table(Path(first["report"]) / "predictions.parquet", columns=["id"])["id"].to_pylist()
+    assert len(drained) == len(set(drained)) == 14485
     before = pipeline.rollups()
     again = pipeline.replay(feed, "--speed", "max")
     assert pipeline.rollups() == before
