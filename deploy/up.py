@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map",
         nargs="+",
+        action="extend",
         type=column_of,
         default=[],
         dest="column_map",
