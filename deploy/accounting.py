@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from deploy.errors import StackFailed
+from deploy.settings import masked
 from inference_worker.contract import Results, UnknownNamespace
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ POLL_S: Final = 0.25
 TELL_S: Final = 2.0
 SETTLED: Final = ("scored", "duplicates", "stale", "edits", "deletions", "dead_letters")
 """Counters a record ends in, each record in exactly one. `redelivered` is no end: the record was counted before."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +72,7 @@ class Ledger:
         from redis import Redis  # slow to load, as pyarrow below: not at the command's start
 
         self.idle_s = 0.0
+        self._redis_url = redis_url
         self._results = Results(Redis.from_url(redis_url), namespace)
         self._predictions = predictions
         self._sent = 0
@@ -77,13 +83,16 @@ class Ledger:
         self._sent, self._is_final = sent, final
 
     async def workers(self) -> int:
-        return len(await asyncio.to_thread(self._results.workers))
+        return len(await self._ask(self._results.workers))
 
     def model(self) -> str:
         return self._results.meta().model
 
     async def follow(self, run: str) -> dict[str, int]:
-        """Returns the run's counters when all that was sent is settled, or nothing has moved for STALL_S."""
+        """Returns the run's counters when all was sent and is settled, or nothing moves for STALL_S.
+
+        Results of an earlier run into this namespace that nobody drained come along into the file.
+        """
         from dashboard.predictions import PredictionsFile
 
         loop = asyncio.get_running_loop()
@@ -91,20 +100,31 @@ class Ledger:
         before = told = 0
         with PredictionsFile(self._predictions) as file:
             while True:
-                counts = await asyncio.to_thread(self._look, run, file)
+                counts = await self._ask(lambda: self._look(run, file))
                 now, found = loop.time(), settled(counts)
-                if found != before or not self._sent:
+                if found != before or found >= self._sent:  # waiting for the source is no stall
                     before, moved_at = found, now
                 if now - told_at >= TELL_S:
                     log.info(
                         "%d of %d sent are scored, %.0f posts/s", found, self._sent, (found - told) / (now - told_at)
                     )
                     told, told_at = found, now
-                if (self._is_final and found >= self._sent) or now - moved_at >= STALL_S:
+                if self._is_final and (found >= self._sent or now - moved_at >= STALL_S):
                     self.idle_s = now - moved_at
-                    await asyncio.to_thread(self._drain, file)
+                    await self._ask(lambda: self._drain(file))
                     return counts
                 await asyncio.sleep(POLL_S)
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        """In a thread. Raises StackFailed when Redis is lost: what was drained last may then be in the file twice."""
+        from redis.exceptions import RedisError
+
+        try:
+            return await asyncio.to_thread(question)
+        except RedisError as error:
+            raise StackFailed(
+                f"Redis at {masked(self._redis_url)} was lost on the way ({error}): replay again"
+            ) from error
 
     def _look(self, run: str, file: PredictionsFile) -> dict[str, int]:
         try:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ingest.settings import Settings as IngestSettings
 
 READY_TIMEOUT_S = 120.0
+INTERRUPTED = 130
+"""Exit code of a replay that was ended before it was through."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     archive = open_archive(options, ingest_settings)
     namespace = checked(options.namespace or settings.namespace or _new_namespace(Path(options.source)))
     ingest_settings = replace(ingest_settings, namespace=namespace)
-    return run_until_signalled(_replay(options, settings, ingest_settings, archive))
+    return run_until_signalled(_replay(options, settings, ingest_settings, archive), when_ended=INTERRUPTED)
 
 
 def _new_namespace(archive: Path) -> str:

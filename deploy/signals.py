@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def run_until_signalled(main: Coroutine[None, None, int]) -> int:
-    """The coroutine's exit code; 0 after SIGTERM, SIGHUP or Ctrl-C, which cancel it so that it cleans up."""
+def run_until_signalled(main: Coroutine[None, None, int], *, when_ended: int) -> int:
+    """The coroutine's exit code; `when_ended` after SIGTERM, SIGHUP or Ctrl-C, which cancel it so that it cleans up."""
 
     async def guarded() -> int:
         task = asyncio.current_task()
@@ -20,9 +20,9 @@ def run_until_signalled(main: Coroutine[None, None, int]) -> int:
         try:
             return await main
         except asyncio.CancelledError:
-            return 0
+            return when_ended
 
     try:
         return asyncio.run(guarded())
     except KeyboardInterrupt:
-        return 0
+        return when_ended

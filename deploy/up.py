@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         raise Misuse(
             f"--port {options.port}: something listens there already; give another one, for example {options.port + 1}"
         )
-    return run_until_signalled(up(options, settings))
+    return run_until_signalled(up(options, settings), when_ended=0)
 
 
 async def up(options: argparse.Namespace, settings: Settings) -> int:
@@ -120,13 +120,14 @@ async def _announce(dashboard: Service, options: argparse.Namespace, settings: S
 async def _first_results(redis_url: str, namespace: str) -> None:
     """Says when the first post is scored: the page has numbers from then on."""
     from redis import Redis
+    from redis.exceptions import RedisError
 
     from inference_worker.contract import Results, UnknownNamespace  # with redis: not at the command's start
 
     def scored() -> int:
         try:
             return results.counters().get("scored", 0)
-        except UnknownNamespace:
+        except (UnknownNamespace, RedisError):
             return 0
 
     with Redis.from_url(redis_url) as redis:
