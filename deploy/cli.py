@@ -65,7 +65,9 @@ def _run(given: list[str]) -> int:
 
 
 def _pass_on(name: str, rest: list[str]) -> int:
-    package, _ = PASSED_ON[name]
+    package, summary = PASSED_ON[name]
+    if name == "worker":  # all of its settings are variables
+        _Parser(prog="moodstream worker", description=f"{summary}; see the README for its variables").parse_args(rest)
     if name == "train":
         missing = [module for module in TRAIN_NEEDS if importlib.util.find_spec(module) is None]
         if missing:

@@ -62,6 +62,7 @@ def test_help_names_every_command() -> None:
         (["replay", "nowhere.csv"], "'nowhere.csv'"),
         (["replay", "sample"], "never ends: `moodstream up --source sample`"),
         (["replay", "README.md", "--speed", "fast"], "'fast' is neither 'max' nor a factor"),
+        (["worker", "--fast"], "unrecognized arguments: --fast"),
         (["classify"], "TEXT and --image, or --jsonl FILE"),
         (["classify", "   "], "give some text"),
         (["classify", "--jsonl", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
