@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 
@@ -16,14 +17,14 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="inference_worker", description=__doc__).parse_args()
     try:
         settings = Settings.from_env()
-        logging.basicConfig(
-            level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
         predictor = artifact.load(settings.model, engine=settings.engine, threads=settings.engine_threads)
     except (ValueError, ArtifactError) as error:
-        sys.exit(f"inference_worker: {error}")
+        sys.stderr.write(f"inference_worker: {error}\n")
+        sys.exit(2 if isinstance(error, ValueError) else 1)
     app = create_app(settings, predictor)
     faust.Worker(app, loglevel="INFO", redirect_stdouts=False, override_logging=False).execute_from_commandline()
 

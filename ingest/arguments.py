@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="only this split of a data set: train, val or test")
     parser.add_argument(
         "--map",
+        action="extend",
         nargs="+",
         type=column_of,
         default=[],

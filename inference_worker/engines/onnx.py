@@ -64,6 +64,8 @@ def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int) -> ort
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Idle threads that spin take their core from the preparing thread and from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     prefix = f"{path.stem}/"
     stored = [key.removeprefix(prefix) for key in weights if key.startswith(prefix) and not key.endswith(".scale")]
     tensors = [ort.OrtValue.ortvalue_from_numpy(_float32(weights, prefix + name)) for name in stored]
