@@ -36,7 +36,16 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOODSTREAM_")}
     with (tmp_path / "errors.txt").open("w") as errors:
-        up = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+        up = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            # a shell that runs the tests in the background has them, and so this, ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     assert up.stdout is not None
     first = up.stdout.readline()
     assert f"http://localhost:{port}" in first, (tmp_path / "errors.txt").read_text()
