@@ -4,7 +4,10 @@ IngestError
 ├── Misuse                 the user must change the command or a file; exit 2
 │   ├── BadSettings        an environment variable
 │   ├── BadTopics          topics.toml or a query in it; carries topic, query and column
-│   └── BadSource          the source's name, file, columns or options
+│   ├── BadSource          the source's name, file, columns or options
+│   └── BadCredentials     a key or token is missing, wrong or not allowed to do this
+├── SourceUnreachable      a live upstream that was never reached, or is lost for good
+├── MediaUnavailable       this picture could not be fetched, the post goes on without it; carries a countable reason
 ├── MalformedMedia         this picture is lost, the post goes on without it
 └── BrokerUnreachable      Kafka does not answer; nothing more can be sent
 """
@@ -37,6 +40,22 @@ class BadTopics(Misuse):
 
 class BadSource(Misuse):
     """The source cannot be opened: unknown kind, missing file, missing column or an option that does not fit."""
+
+
+class BadCredentials(Misuse):
+    """A live source refuses us: names the variable to set and where to get its value, never the value."""
+
+
+class SourceUnreachable(IngestError):
+    """A live upstream cannot be reached, and trying on would not help; says which host and what to do."""
+
+
+class MediaUnavailable(IngestError):
+    """A picture that was not fetched; `reason` is short and alike for all lost for it, so that it can be counted."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(f"{reason}: {detail}" if detail else reason)
 
 
 class MalformedMedia(IngestError):

@@ -37,31 +37,40 @@ class Batch(NamedTuple):
 
 
 class Collator:
-    """Makes batches; keeps each decoded picture (some 260 kB) so that an epoch costs no JPEG decoding."""
+    """Makes batches; keeps word pieces and decoded pictures (some 260 kB each), so that a second epoch decodes none."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._tokenizer.enable_truncation(max_length=MAX_TOKENS)
         self._images: dict[str, NDArray[np.uint8]] = {}
+        self._encoded: dict[str, list[int]] = {}
 
     def __call__(self, examples: Sequence[Example], generator: np.random.Generator | None = None) -> Batch:
         """With a generator pictures are cropped and flipped at random, else cropped in the centre."""
         input_ids = attention_mask = pixel_values = None
         if examples[0].text is not None:
-            input_ids, attention_mask = self._tokens([(example.text or "")[:MAX_CHARS] for example in examples])
+            input_ids, attention_mask = self._tokens([example.text or "" for example in examples])
         if examples[0].image is not None:
             crops = [_crop(self._decoded(example), generator) for example in examples]
             pixel_values = normalise(np.stack(crops))
         return Batch(input_ids, attention_mask, pixel_values, torch.tensor([e.label for e in examples]))
 
+    def length(self, example: Example) -> int:
+        """Word pieces of the example's text, [CLS] and [SEP] included; 0 without text."""
+        return 0 if example.text is None else len(self._pieces(example.text))
+
+    def _pieces(self, text: str) -> list[int]:
+        if text not in self._encoded:
+            self._encoded[text] = self._tokenizer.encode(text[:MAX_CHARS]).ids
+        return self._encoded[text]
+
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        encodings = self._tokenizer.encode_batch(texts)
-        longest = max(len(encoding.ids) for encoding in encodings)
-        input_ids = torch.zeros(len(texts), longest, dtype=torch.int64)
+        encoded = [self._pieces(text) for text in texts]
+        input_ids = torch.zeros(len(texts), max(map(len, encoded)), dtype=torch.int64)
         attention_mask = torch.zeros_like(input_ids)
-        for row, encoding in enumerate(encodings):
-            input_ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
-            attention_mask[row, : len(encoding.ids)] = 1
+        for row, ids in enumerate(encoded):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            attention_mask[row, : len(ids)] = 1
         return input_ids, attention_mask
 
     def _decoded(self, example: Example) -> NDArray[np.uint8]:
@@ -97,14 +106,19 @@ def _crop(image: NDArray[np.uint8], generator: np.random.Generator | None) -> ND
 
 
 def shuffled_batches(
-    examples: Sequence[Example], *, batch_size: int, generator: np.random.Generator, limit: int | None = None
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    generator: np.random.Generator,
+    length: Callable[[Example], int],
+    limit: int | None = None,
 ) -> list[list[Example]]:
-    """Random batches of similar text length: sorted within windows of fifty batches, then shuffled, so that little
-    time goes into padding. `limit` draws that many examples; the rest wait for another epoch."""
+    """Random batches of similar `length`: sorted within windows of fifty batches, then shuffled, so that little time
+    goes into padding. `limit` draws that many examples; the rest wait for another epoch."""
     drawn = [examples[i] for i in generator.permutation(len(examples))[:limit]]
     batches: list[list[Example]] = []
     for window in _chunks(drawn, 50 * batch_size):
-        window = sorted(window, key=lambda example: len(example.text or ""))
+        window = sorted(window, key=length)
         batches += _chunks(window, batch_size)
     return [batches[i] for i in generator.permutation(len(batches))]
 

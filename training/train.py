@@ -84,10 +84,11 @@ def run(arguments: argparse.Namespace) -> None:
             tweets.get("train", []),
             batch_size=arguments.batch_size,
             generator=generator,
+            length=collator.length,
             limit=arguments.tweets_per_epoch,
         )
         batches = tweet_batches + shuffled_batches(
-            mvsa.get("train", []), batch_size=arguments.batch_size, generator=generator
+            mvsa.get("train", []), batch_size=arguments.batch_size, generator=generator, length=collator.length
         )
         return [batches[i] for i in generator.permutation(len(batches))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +27,20 @@ class SourceOptions:
 
     split: of a data set; column_map: field → column, of a CSV file; in_time_order: sort CSV rows by event time,
     which a paced replay needs.
+    Of live sources: hosts (servers to use instead of the public ones, as URLs), channels (what to read there: a
+    hashtag, a subreddit, a feed's URL), cursor (where an earlier run stopped), queries (the topics' queries by name,
+    for upstreams that filter), environ (where credentials are looked for).
     """
 
     authors: AuthorHash
     split: str | None = None
     column_map: Mapping[str, str] = field(default_factory=dict)
     in_time_order: bool = False
+    hosts: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    cursor: str | None = None
+    queries: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
 
 def open_source(name_or_path: str, options: SourceOptions) -> Source:

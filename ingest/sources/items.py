@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from itertools import islice
-from typing import Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
 from ingest.contract import Deletion, Label, Post
+from ingest.sources.live import SourceState
 
 Kind = Literal["live", "sample", "replay"]
 
@@ -31,15 +32,34 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     height: int | None = None
 
 
+class MediaLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture still to be fetched, in the smallest rendition the source offers that has 256 px on its short side.
+
+    width, height: of the original, where the source tells; alt: the author's description.
+    """
+
+    url: str
+    alt: str = ""
+    width: int | None = None
+    height: int | None = None
+
+
+EDIT_STEP: Final = 2
+"""A source numbers the edits of a post 0, 1, 2 … and gives edit n the revision EDIT_STEP * n; the service takes the odd
+number above it for the same edit, completed by pictures that came late."""
+
+
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A post still without its images and topics.
 
+    pictures: at hand; links: to be fetched (a live source's), only once the post is known to be wanted;
     handle: the author's readable name for `from:` queries, never sent on;
     warnings: what was odd about it, in short phrases that are counted.
     """
 
     post: Post
     pictures: tuple[Picture, ...] = ()
+    links: tuple[MediaLink, ...] = ()
     handle: str | None = None
     warnings: tuple[str, ...] = ()
 
@@ -61,6 +81,22 @@ class Source(Protocol):
     kind: Kind
 
     def __aiter__(self) -> AsyncGenerator[Item, None]: ...
+
+
+class LiveSource(Source, Protocol):
+    """An upstream without end, `kind` "live". It reconnects by itself; what cannot be mended is raised as SourceError.
+
+    cursor: where a new connection would start so as to miss nothing after the item yielded last (that item itself may
+    come again); None where the upstream cannot go back. Kept by the service once Kafka has acknowledged the item, and
+    given back as SourceOptions.cursor after a restart.
+    state: what a person wants to know of it now, changed in place.
+    media_hosts: hosts its pictures come from ("cdn.bsky.app"; "*.example.org" is any host under it), nothing else is
+    fetched unless the user allows it.
+    """
+
+    cursor: str | None
+    state: SourceState
+    media_hosts: tuple[str, ...]
 
 
 _LABELS: dict[str, Label] = {

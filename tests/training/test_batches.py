@@ -16,6 +16,10 @@ from training.tokenizer import build_tokenizer  # noqa: E402
 pytestmark = pytest.mark.train
 
 
+def characters(example: Example) -> int:
+    return len(example.text or "")
+
+
 def jpeg(width: int, height: int) -> bytes:
     encoded = io.BytesIO()
     Image.linear_gradient("L").resize((width, height)).convert("RGB").save(encoded, "JPEG")
@@ -50,9 +54,9 @@ def test_evaluation_crops_never_change_and_training_crops_do() -> None:
 
 def test_batches_hold_every_example_once_and_group_lengths() -> None:
     examples = [Example(str(n), "x" * (1 + n * 37 % 200), None, 0) for n in range(200)]
-    batches = shuffled_batches(examples, batch_size=16, generator=np.random.default_rng(0))
+    batches = shuffled_batches(examples, batch_size=16, generator=np.random.default_rng(0), length=characters)
     assert sorted(int(e.id) for batch in batches for e in batch) == list(range(200))
     spread = [max(len(e.text) for e in b) - min(len(e.text) for e in b) for b in batches]
     assert max(spread) <= 20
-    limited = shuffled_batches(examples, batch_size=16, generator=np.random.default_rng(0), limit=40)
+    limited = shuffled_batches(examples, batch_size=16, generator=np.random.default_rng(0), length=characters, limit=40)
     assert sum(map(len, limited)) == 40

@@ -89,6 +89,15 @@ def test_tweets_lose_the_escapes_of_their_corpus(tmp_path: Path) -> None:
     rows = [{"id": 1, "split": "train", "text": r"Plus\u002c it\u2019s fine", "label": "neutral"}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "tweets.parquet")
     assert read_tweet_sentiment(tmp_path / "tweets.parquet") == {"train": [Example("1", "Plus, it’s fine", None, 1)]}
+
+
+def test_half_of_the_tweet_validation_split_is_kept_to_report_on(tmp_path: Path) -> None:
+    rows = [{"id": f"t{n}", "split": "validation", "text": "so", "label": "neutral"} for n in range(200)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "tweets.parquet")
+    splits = read_tweet_sentiment(tmp_path / "tweets.parquet")
+    ids = [{example.id for example in splits[name]} for name in ("validation", "report")]
+    assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == 200
+    assert 80 < len(ids[0]) < 120
     assert unescape('say \\""hi\\"" C:\\users') == 'say "hi" C:\\users'
 
 
