@@ -173,8 +173,8 @@ class Stage:
         """Sends what is in the log from `log_from` on, then the script; returns when the connection is to be cut."""
         self.connected += 1
         try:
-            for event in () if log_from is None else tuple(self.log[log_from:]):
-                await connection.send(self._upstream.render(event))
+            for place in () if log_from is None else range(log_from, len(self.log)):
+                await connection.send(self._upstream.render(self.log[place], place))
             await self._go_on(connection)
         finally:
             self.connected -= 1
@@ -186,13 +186,13 @@ class Stage:
                 await self._break_off(connection, step)
                 return
             self.log.append(step)
-            await connection.send(self._upstream.render(step))
+            await connection.send(self._upstream.render(step, len(self.log) - 1))
         if not self._steps:
             await connection.idle()
 
     async def _break_off(self, connection: Connection, step: Cut | Stall) -> None:
         if step.torn is not None:
-            data = self._upstream.render(step.torn)
+            data = self._upstream.render(step.torn, len(self.log))
             await connection.send_part(data[: len(data) // 2], slowly=isinstance(step, Stall))
         if isinstance(step, Cut):
             self.log.extend(step.missed)
@@ -260,8 +260,8 @@ class Upstream(Protocol):
         """The source reading this server: it waits by `waits` and gives up a silent connection after READ_TIMEOUT_S."""
         ...
 
-    def render(self, event: Event) -> bytes:
-        """The event as it goes over the wire."""
+    def render(self, event: Event, place: int) -> bytes:
+        """The event as it goes over the wire; `place` is its index in the log, which some protocols number events by."""
         ...
 
     def post_id(self, number: int) -> str:
