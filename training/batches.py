@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training.datasets.example import Example
+
+if TYPE_CHECKING:
+    from training.views import FrozenViews
 
 MAX_TOKENS = 96
 MAX_CHARS = 4000
@@ -28,6 +31,7 @@ class Batch(NamedTuple):
     attention_mask: Tensor | None  # (B, T) int64
     pixel_values: Tensor | None  # (B, 3, H, W) float32
     labels: Tensor  # (B,) int64
+    early_image: Tensor | None = None  # (B, C, h, w) float32, in place of pixel_values: see training/views.py
 
     def split(self, parts: int) -> list["Batch"]:
         """Up to `parts` batches of nearly the same number of rows."""
@@ -39,21 +43,26 @@ class Batch(NamedTuple):
 class Collator:
     """Makes batches; keeps word pieces and decoded pictures (some 260 kB each), so that a second epoch decodes none."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, views: "FrozenViews | None" = None) -> None:
         self._tokenizer = tokenizer
+        self._views = views
         self._tokenizer.enable_truncation(max_length=MAX_TOKENS)
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._encoded: dict[str, list[int]] = {}
 
     def __call__(self, examples: Sequence[Example], generator: np.random.Generator | None = None) -> Batch:
-        """With a generator pictures are cropped and flipped at random, else cropped in the centre."""
-        input_ids = attention_mask = pixel_values = None
+        """With a generator pictures are cropped and flipped at random, else cropped in the centre. `views`, if given,
+        stand in for the pictures they hold."""
+        input_ids = attention_mask = pixel_values = early_image = None
         if examples[0].text is not None:
             input_ids, attention_mask = self._tokens([example.text or "" for example in examples])
-        if examples[0].image is not None:
-            crops = [_crop(self._decoded(example), generator) for example in examples]
+        if self._views is not None and all(example.id in self._views for example in examples):
+            early_image = self._views.batch([example.id for example in examples], generator)
+        elif examples[0].image is not None:
+            crops = [crop(self._decoded(example), generator) for example in examples]
             pixel_values = normalise(np.stack(crops))
-        return Batch(input_ids, attention_mask, pixel_values, torch.tensor([e.label for e in examples]))
+        labels = torch.tensor([example.label for example in examples])
+        return Batch(input_ids, attention_mask, pixel_values, labels, early_image)
 
     def length(self, example: Example) -> int:
         """Word pieces of the example's text, [CLS] and [SEP] included; 0 without text."""
@@ -95,7 +104,8 @@ def normalise(crops: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy((crops.transpose(0, 3, 1, 2).astype(np.float32) / 255 - MEAN) / STD)
 
 
-def _crop(image: NDArray[np.uint8], generator: np.random.Generator | None) -> NDArray[np.uint8]:
+def crop(image: NDArray[np.uint8], generator: np.random.Generator | None) -> NDArray[np.uint8]:
+    """IMAGE_SIZE square: the centre, or with a generator anywhere and flipped half of the time."""
     spare_rows, spare_columns = image.shape[0] - IMAGE_SIZE, image.shape[1] - IMAGE_SIZE
     if generator is None:
         top, left = spare_rows // 2, spare_columns // 2

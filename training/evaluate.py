@@ -25,7 +25,7 @@ from training.graphs import WEIGHTS_FILE, Weights, decode_weights
 from training.metrics import classification_report, softmax
 
 GRAPHS = ("text_encoder", "image_encoder", "fusion")
-KINDS = ("text", "image", "both")
+KINDS = ("text", "caption", "image", "both")
 Logits = dict[str, NDArray[np.float32]]
 
 
@@ -38,7 +38,8 @@ class ExportedModel:
         self.collator = Collator(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
     def logits(self, examples: Sequence[Example], *, batch_size: int = 32) -> Logits:
-        """Logits (N, C) by input kind. All examples must have the same modalities."""
+        """Logits (N, C) by input kind: the text as if it stood alone (text) and beside its picture (caption), the
+        picture (image), the whole post (both). All examples must have the same modalities."""
 
         def score(chunk: list[Example]) -> Logits:
             batch = self.collator(chunk)
@@ -63,7 +64,8 @@ class ExportedModel:
             image_features, results["image"] = self.sessions["image_encoder"].run(None, feed)
         if input_ids is not None and pixel_values is not None:
             feed = {"text_features": text_features, "attention_mask": attention_mask, "image_features": image_features}
-            results["both"], results["text_map"], results["image_map"] = self.sessions["fusion"].run(None, feed)
+            names = ("both", "caption", "text_map", "image_map")
+            results |= dict(zip(names, self.sessions["fusion"].run(None, feed), strict=True))
         return results
 
 
@@ -99,7 +101,9 @@ def mvsa_test_reports(model: ExportedModel, mvsa: MVSA, temperatures: dict[str, 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--mvsa", type=Path, help="MVSA-Single: its test split is scored")
-    parser.add_argument("--tweets", type=Path, help="tweet_sentiment.parquet: its validation split is scored")
+    parser.add_argument(
+        "--tweets", type=Path, help="tweet_sentiment.parquet: the half of its validation split kept for it is scored"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -110,6 +114,6 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.mvsa:
         found["mvsa_single"] = mvsa_test_reports(model, read_mvsa(arguments.mvsa), temperatures)
     if arguments.tweets:
-        rows = read_tweet_sentiment(arguments.tweets)["validation"]
-        found["tweet_sentiment"] = {"validation": reports(labels_of(rows), model.logits(rows), temperatures)}
+        rows = read_tweet_sentiment(arguments.tweets)["report"]
+        found["tweet_sentiment"] = {"report": reports(labels_of(rows), model.logits(rows), temperatures)}
     sys.stdout.write(json.dumps(found, indent=1) + "\n")

@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     # Posts without a picture are tweets; MVSA's texts were written to stand beside one.
     fitted_on = {
         "text": (tweets_labels, tweets_logits["text"]),
+        "caption": (posts_labels, posts_logits["caption"]),
         "image": (posts_labels, posts_logits["image"]),
         "both": (posts_labels, posts_logits["both"]),
     }
@@ -83,7 +84,10 @@ def run(arguments: argparse.Namespace) -> None:
             "validation": reports(posts_labels, posts_logits, temperatures),
             **mvsa_test_reports(exported, mvsa, temperatures),
         },
-        "tweet_sentiment": {"validation": reports(tweets_labels, tweets_logits, temperatures)},
+        "tweet_sentiment": {
+            "validation": reports(tweets_labels, tweets_logits, temperatures),
+            "report": reports(labels_of(tweets["report"]), exported.logits(tweets["report"]), temperatures),
+        },
         "export": verified,
     }
     description = _description(model, calibrations, metrics, arguments.version)
@@ -138,7 +142,7 @@ def _description(
     now = datetime.now(UTC)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "schema": 1,
+        "schema": 2,
         "name": "mdse-small",
         "version": version or f"{now:%Y-%m-%d}.1",
         "labels": list(LABELS),

@@ -56,8 +56,9 @@ def _expected(model: ExportedModel, example: Example, temperatures: dict[str, fl
     by_kind: dict[str, list[float]] = {
         kind: np.round(softmax(rows[0], temperatures[kind]), 7).tolist() for kind, rows in logits.items()
     }
-    fused = by_kind.get("both") or by_kind.get("text") or by_kind["image"]
-    return {"fused": fused, "text": by_kind.get("text"), "image": by_kind.get("image")}
+    text = by_kind.get("caption") or by_kind.get("text")
+    fused = by_kind.get("both") or text or by_kind["image"]
+    return {"fused": fused, "text": text, "image": by_kind.get("image")}
 
 
 def _sunny_hill(width: int, height: int) -> bytes:

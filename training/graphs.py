@@ -50,7 +50,7 @@ class _FusionGraph(nn.Module):
 
     def forward(self, text_features: Tensor, attention_mask: Tensor, image_features: Tensor) -> tuple[Tensor, ...]:
         fusion = self.model.fuse(text_features, attention_mask, image_features)
-        return fusion.logits, fusion.text_map, fusion.image_map
+        return fusion.logits, fusion.caption_logits, fusion.text_map, fusion.image_map
 
 
 def export_graphs(model: MDSE, *, image_size: int, folder: Path) -> Weights:
@@ -85,7 +85,7 @@ def export_graphs(model: MDSE, *, image_size: int, folder: Path) -> Weights:
     weights |= _export(
         _FusionGraph(model),
         {"text_features": text_features, "attention_mask": attention_mask, "image_features": image_features},
-        outputs=["logits", "text_map", "image_map"],
+        outputs=["logits", "caption_logits", "text_map", "image_map"],
         dynamic=(sequence, sequence, {0: batch}),
         file=folder / "fusion.onnx",
     )

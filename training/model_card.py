@@ -21,9 +21,10 @@ do. Epoch chosen by weighted F1 on MVSA-Single's validation split; its test spli
 calibration. Settings of the last stage: {settings}.
 
 ## Measured
-Through ONNX Runtime on the stored weights, in %. `both` is the fused answer for a post with text and picture; `text`
-and `image` are what each says alone, on the same posts. ECE is taken after temperature scaling, over 15 bins of equal
-mass; on 450 rows (30 a bin) even a perfectly calibrated model shows about 6 points of it by chance, on 2,000 about 3.
+Through ONNX Runtime on the stored weights, in %. `both` is the fused answer for a post with text and picture,
+`caption` and `image` what its text and its picture say alone; `text` is for posts without a picture. ECE is taken after
+temperature scaling, over 15 bins of equal mass; on 450 rows (30 a bin) even a perfectly calibrated model shows about 6
+points of it by chance, on 1,000 about 4.
 
 | data | split | rows | input | accuracy | weighted F1 | macro F1 | macro recall | ECE |
 |---|---|---|---|---|---|---|---|---|
@@ -36,7 +37,8 @@ Export: graphs differ from torch by at most {graph_against_torch:.1e} in a logit
 by {batch_of_1_against_many:.1e}; int8 storage keeps {labels_equal_after_storage:.1%} of the labels.
 
 ## Calibration and abstention
-Temperatures are fitted on validation rows: `text` on the tweets, `image` and `both` on MVSA-Single. A post abstains
+Temperatures are fitted on validation rows: `text` on the tweets (one half of their validation split; `report` is the
+other half), the rest on MVSA-Single. A post abstains
 below the confidence that gave the target accuracy there. Other feeds differ; measure before trusting it on one.
 
 | input | temperature | abstain below | target accuracy | validation posts kept |

@@ -33,6 +33,7 @@ from training.loop import fit, parameter_groups
 from training.metrics import classification_report, softmax
 from training.models.mdse import MDSE
 from training.tokenizer import build_tokenizer
+from training.views import frozen_views
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frozen-image-stages", type=int, default=3, help="leading stages of 7 that stay as pretrained"
     )
+    parser.add_argument(
+        "--frozen-text-layers", type=int, default=0, help="leading layers of 6 that stay as they were initialised"
+    )
+    parser.add_argument(
+        "--views", type=int, default=0, help="crops of each picture kept as the frozen stages see them; 0: none kept"
+    )
+    parser.add_argument("--view-cache", type=Path, default=Path(".moodstream/views"), help="folder they are kept in")
+    parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--averaging", type=float, help="decay a step of the moving average of weights (default: none)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="threads that share each batch")
 
@@ -68,10 +78,14 @@ def run(arguments: argparse.Namespace) -> None:
     config.pop("run_command", None)
     tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
     mvsa = read_mvsa(arguments.mvsa, seed=arguments.seed).splits if arguments.mvsa else {}
-    collator = Collator(build_tokenizer(small_tokenizer_file()))
     model = build_model(config)
     if arguments.init:
-        model.load_state_dict(torch.load(arguments.init, map_location="cpu", weights_only=True)["model"])
+        start_from(model, arguments.init)
+    views = None
+    if arguments.views:
+        with_picture = [*mvsa.get("train", []), *mvsa.get("validation", [])]
+        views = frozen_views(model.image_encoder, with_picture, views=arguments.views, folder=arguments.view_cache)
+    collator = Collator(build_tokenizer(small_tokenizer_file()), views=views)
     groups = parameter_groups(
         model,
         learning_rates={"text_encoder.": arguments.text_lr, "image_encoder.": arguments.image_lr},
@@ -114,6 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
         run=arguments.run,
         config=config,
         workers=arguments.workers,
+        averaging=arguments.averaging,
     )
     log.info("best epoch of %s: %s", arguments.run, best)
 
@@ -121,12 +136,21 @@ def run(arguments: argparse.Namespace) -> None:
 def build_model(config: dict[str, Any]) -> MDSE:
     """MDSE on the `small` encoders with the loss weights of a run's config."""
     return MDSE(
-        text_encoder=small_text_encoder(),
+        text_encoder=small_text_encoder(frozen_layers=config["frozen_text_layers"]),
         image_encoder=small_image_encoder(frozen_stages=config["frozen_image_stages"]),
         macl_weight=config["macl_weight"],
         text_loss_weight=config["text_loss_weight"],
         image_loss_weight=config["image_loss_weight"],
+        label_smoothing=config["label_smoothing"],
     )
+
+
+def start_from(model: MDSE, checkpoint: Path) -> None:
+    """Load a checkpoint's weights; of one trained on tweets alone the caption head starts as its text head."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model.load_state_dict(saved["model"])
+    if not saved["config"]["mvsa"]:
+        model.caption_head.load_state_dict(model.text_head.state_dict())
 
 
 def validation_metrics(
@@ -145,13 +169,18 @@ def validation_metrics(
 def predict_logits(
     model: nn.Module, examples: Sequence[Example], collator: Collator, *, workers: int = 2
 ) -> dict[str, np.ndarray]:
-    """Logits (N, C) by input kind (text, image, both), for the kinds these examples have."""
+    """Logits (N, C) by input kind (text, caption, image, both), for the kinds these examples have."""
 
     def score(chunk: list[Example]) -> dict[str, np.ndarray]:
         batch = collator(chunk)
         with torch.inference_mode():
-            output = model(batch.input_ids, batch.attention_mask, batch.pixel_values)
-        by_kind = {"text": output.text_logits, "image": output.image_logits, "both": output.fused_logits}
+            output = model(batch.input_ids, batch.attention_mask, batch.pixel_values, batch.early_image)
+        by_kind = {
+            "text": output.text_logits,
+            "caption": output.caption_logits,
+            "image": output.image_logits,
+            "both": output.fused_logits,
+        }
         return {kind: logits.numpy() for kind, logits in by_kind.items() if logits is not None}
 
     return score_all(score, examples, batch_size=32, workers=workers)

@@ -15,7 +15,15 @@ pytestmark = pytest.mark.train
 Build = Callable[..., Any]
 
 
-def train(model: Any, run: Path, build_batch: Build, *, epochs: int, stop_after: int | None = None) -> dict[str, float]:
+def train(
+    model: Any,
+    run: Path,
+    build_batch: Build,
+    *,
+    epochs: int,
+    stop_after: int | None = None,
+    averaging: float | None = None,
+) -> dict[str, float]:
     """Two batches an epoch, different every epoch; `stop_after` breaks the run as a kill would."""
 
     def epoch_batches(generator: np.random.Generator) -> Iterable[Batch]:
@@ -42,6 +50,7 @@ def train(model: Any, run: Path, build_batch: Build, *, epochs: int, stop_after:
         select="score",
         run=run,
         config={"seed": 5},
+        averaging=averaging,
     )
 
 
@@ -58,6 +67,23 @@ def test_resumed_run_repeats_the_losses_of_an_unbroken_one(
         train(build_tiny_model(), broken, build_batch, epochs=4, stop_after=2)
     train(build_tiny_model(seed=9), broken, build_batch, epochs=4)
     assert losses(broken) == losses(whole)
+
+
+def test_averaged_weights_are_what_is_saved_and_survive_a_resumption(
+    tmp_path: Path, build_tiny_model: Build, build_batch: Build
+) -> None:
+    plain, whole, broken = tmp_path / "plain", tmp_path / "whole", tmp_path / "broken"
+    train(build_tiny_model(), plain, build_batch, epochs=4)
+    train(build_tiny_model(), whole, build_batch, epochs=4, averaging=0.9)
+    with pytest.raises(KeyboardInterrupt):
+        train(build_tiny_model(), broken, build_batch, epochs=4, stop_after=2, averaging=0.9)
+    train(build_tiny_model(), broken, build_batch, epochs=4, averaging=0.9)
+    averages = [torch.load(run / "last.pt", weights_only=True)["average"] for run in (whole, broken)]
+    for name, average in averages[0].items():
+        assert torch.equal(average, averages[1][name]), name
+    best = [torch.load(run / "best.pt", weights_only=True)["model"]["classifier.1.weight"] for run in (plain, whole)]
+    assert not torch.allclose(*best)
+    assert losses(plain) == losses(whole)
 
 
 def test_best_checkpoint_carries_its_config_and_metrics(

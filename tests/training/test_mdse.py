@@ -16,7 +16,8 @@ Build = Callable[..., Any]
 def test_whole_posts_get_fused_text_and_image_logits(build_tiny_model: Build, build_batch: Build) -> None:
     batch = build_batch(rows=5, tokens=7)
     output = build_tiny_model().eval()(batch.input_ids, batch.attention_mask, batch.pixel_values)
-    assert output.fused_logits.shape == output.text_logits.shape == output.image_logits.shape == (5, 3)
+    for logits in (output.fused_logits, output.text_logits, output.caption_logits, output.image_logits):
+        assert logits.shape == (5, 3)
     assert output.text_map.shape == (5, 7)
     assert output.image_map.shape == (5, 16)
     assert [tuple(feature.shape) for feature in output.sentiments] == [(5, 24)] * 3
@@ -27,7 +28,7 @@ def test_posts_without_a_modality_are_scored_by_the_other(build_tiny_model: Buil
     text_only = model(batch.input_ids, batch.attention_mask)
     image_only = model(pixel_values=batch.pixel_values)
     whole = model(batch.input_ids, batch.attention_mask, batch.pixel_values)
-    assert text_only.fused_logits is None and text_only.image_logits is None
+    assert text_only.fused_logits is None and text_only.caption_logits is None and text_only.image_logits is None
     assert torch.equal(text_only.text_logits, whole.text_logits)
     assert image_only.fused_logits is None and image_only.text_logits is None
     assert torch.equal(image_only.image_logits, whole.image_logits)
@@ -35,7 +36,7 @@ def test_posts_without_a_modality_are_scored_by_the_other(build_tiny_model: Buil
 
 def test_every_parameter_gets_gradient(build_tiny_model: Build, build_batch: Build) -> None:
     model = build_tiny_model().train()
-    model.loss(build_batch(rows=6)).backward()
+    (model.loss(build_batch(rows=6)) + model.loss(build_batch(rows=6, image=False))).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 
@@ -51,7 +52,7 @@ def test_padding_and_batch_mates_change_nothing(build_tiny_model: Build, build_b
     with torch.inference_mode():
         alone = model(one.input_ids, one.attention_mask, one.pixel_values)
         together = model(input_ids, attention_mask, pixel_values)
-    for field in ("fused_logits", "text_logits", "image_logits", "image_map"):
+    for field in ("fused_logits", "text_logits", "caption_logits", "image_logits", "image_map"):
         torch.testing.assert_close(getattr(together, field)[3], getattr(alone, field)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(together.text_map[3, :5], alone.text_map[0], atol=1e-5, rtol=0)
     assert together.text_map[3, 5:].abs().max() == 0
@@ -72,7 +73,7 @@ def test_overfits_eight_posts(build_tiny_model: Build, build_batch: Build) -> No
         model.loss(batch).backward()
         optimizer.step()
     output = model.eval()(batch.input_ids, batch.attention_mask, batch.pixel_values)
-    for logits in (output.fused_logits, output.text_logits, output.image_logits):
+    for logits in (output.fused_logits, output.caption_logits, output.image_logits):
         assert torch.equal(logits.argmax(-1), batch.labels)
 
 

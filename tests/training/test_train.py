@@ -51,12 +51,14 @@ def test_train_command_goes_from_tweets_to_whole_posts(
     text, whole = tmp_path / "text", tmp_path / "whole"
     for arguments in (
         ["--run", text, "--tweets", tweets, "--epochs", "1"],
-        ["--run", whole, "--init", text / "best.pt", "--mvsa", mvsa, "--tweets", tweets, "--epochs", "1"],
+        ["--run", whole, "--init", text / "best.pt", "--mvsa", mvsa, "--tweets", tweets, "--epochs", "1"]
+        + ["--views", "2", "--view-cache", tmp_path / "views", "--frozen-text-layers", "2", "--averaging", "0.9"],
     ):
         monkeypatch.setattr(sys, "argv", ["training", "train", *map(str, arguments), "--batch-size", "3"])
         main()
     metrics = json.loads((whole / "history.jsonl").read_text())
     assert {"tweets_text_accuracy", "mvsa_both_weighted_f1", "mvsa_image_macro_recall"} <= metrics.keys()
+    assert len(list((tmp_path / "views").glob("*.npy"))) == 1
     assert torch.load(whole / "best.pt", weights_only=True)["config"]["init"] == str(text / "best.pt")
 
 
