@@ -261,7 +261,7 @@ class Upstream(Protocol):
         ...
 
     def render(self, event: Event, place: int) -> bytes:
-        """The event as it goes over the wire; `place` is its index in the log, which some protocols number events by."""
+        """The event as it goes over the wire; `place` is its index in the log, by which some protocols number."""
         ...
 
     def post_id(self, number: int) -> str:
@@ -274,10 +274,6 @@ class Upstream(Protocol):
 
     def check_payload(self, items: Sequence[Item]) -> None:
         """Asserts what the payload file's events become."""
-        ...
-
-    def payload_is_read(self, items: Sequence[Item], source: LiveSource) -> bool:
-        """All events of the payload file have come through."""
         ...
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from tests.ingest.live.bluesky_upstreams import JetstreamV1, JetstreamV1Compressed, JetstreamV2, JetstreamV2Compressed
 from tests.ingest.live.upstream import Upstream
 
-UPSTREAMS: Final[tuple[Callable[[], Upstream], ...]] = ()
+UPSTREAMS: Final[tuple[Callable[[], Upstream], ...]] = (
+    JetstreamV1,
+    JetstreamV1Compressed,
+    JetstreamV2,
+    JetstreamV2Compressed,
+)
