@@ -15,7 +15,7 @@ from inference_worker.contract import Results, UnknownNamespace
 
 if TYPE_CHECKING:
     from dashboard.predictions import PredictionsFile
-    from ingest.service import IngestReport
+    from ingest.report import IngestReport
 
 STALL_S: Final = 180.0
 """Longer than any pause that ends by itself: a killed worker's partitions are handed on after 60 s at most."""

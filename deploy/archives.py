@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from deploy.errors import Misuse
 from inference_worker.contract import check_namespace
 
 if TYPE_CHECKING:
+    from ingest.arguments import Request
     from ingest.settings import Settings as IngestSettings
     from ingest.sources.items import Source
     from ingest.topics import Topics
@@ -31,23 +31,14 @@ def ingest_settings_from_env() -> IngestSettings:
     return IngestSettings.from_env()
 
 
-def open_archive(options: argparse.Namespace, settings: IngestSettings) -> Archive:
-    """`options` as `ingest.arguments` leaves them. Raises Misuse, ingest's or ours, if it cannot be replayed."""
-    from ingest.authors import AuthorHash
-    from ingest.sources.detect import SourceOptions, open_source
-    from ingest.topics import load_topics
+def open_archive(request: Request, settings: IngestSettings) -> Archive:
+    """Raises Misuse, ingest's or ours, if it cannot be replayed."""
+    from ingest.opening import open_asked
 
-    topics = load_topics(options.topics or settings.topics_path)
-    wanted = SourceOptions(
-        authors=AuthorHash(settings.author_key),
-        split=options.split,
-        column_map=dict(options.column_map),
-        in_time_order=options.speed is not None,
-    )
-    source = open_source(options.source, wanted)
-    if source.kind != "replay":
-        raise Misuse(f"{options.source!r} never ends: `moodstream up --source {options.source}` shows it")
-    return Archive(source, topics)
+    if request.is_live or request.source == "sample":
+        raise Misuse(f"{request.source!r} never ends: `moodstream up --source {request.source}` shows it")
+    asked = open_asked(request, settings)
+    return Archive(asked.source, asked.topics.topics)
 
 
 def namespace_of(archive: Path) -> str:

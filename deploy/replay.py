@@ -24,6 +24,7 @@ from deploy.errors import Misuse, StackFailed
 from deploy.local import LocalStack, open_stack
 from deploy.settings import Settings
 from deploy.signals import run_until_signalled
+from ingest.arguments import Request
 from ingest.arguments import add_arguments as add_ingest_arguments
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     settings, ingest_settings = Settings.from_env(), ingest_settings_from_env()
-    archive = open_archive(options, ingest_settings)
+    archive = open_archive(Request.of(options), ingest_settings)
     namespace = checked(options.namespace or settings.namespace or _new_namespace(Path(options.source)))
     ingest_settings = replace(ingest_settings, namespace=namespace)
     return run_until_signalled(_replay(options, settings, ingest_settings, archive), when_ended=INTERRUPTED)
@@ -91,7 +92,8 @@ async def _measure(
     ledger: Ledger,
 ) -> Account:
     """Ingests and waits until every record sent is accounted for, draining the results meanwhile."""
-    from ingest.service import ingest, new_run
+    from ingest.report import new_run
+    from ingest.service import ingest
 
     ingest_settings = replace(
         ingest_settings, kafka=stack.kafka, idempotence=ingest_settings.idempotence and stack.broker is None

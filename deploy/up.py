@@ -7,18 +7,22 @@ import asyncio
 import logging
 import sys
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.archives import checked, ingest_settings_from_env, namespace_of, open_archive
 from deploy.arguments import port, workers
 from deploy.errors import Misuse
 from deploy.local import LocalStack, Service, open_stack
+from deploy.probing import jetstream_answers
 from deploy.servers import is_free, until_ready
 from deploy.settings import Settings
 from deploy.signals import run_until_signalled
-from ingest.arguments import column_of, speed_of
+from ingest.arguments import Request, add_column_map, add_live_arguments, speed_of
+from ingest.sources.live import LIVE
 
 DASHBOARD_TIMEOUT_S = 60.0
+ENDLESS = ("sample", *LIVE)
 
 log = logging.getLogger(__name__)
 
@@ -26,27 +30,20 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
-        choices=("auto", "sample"),
         default="auto",
-        help="where posts come from; auto is the bundled sample feed (default: %(default)s)",
+        metavar="SOURCE",
+        help=f"where posts come from: {', '.join(ENDLESS)}, or an archived FILE; auto is bluesky where it can be reached, "
+        "else the bundled sample feed (default: %(default)s)",
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="an archived feed instead of a source")
-    parser.add_argument(
-        "--map",
-        nargs="+",
-        action="extend",
-        type=column_of,
-        default=[],
-        dest="column_map",
-        metavar="FIELD=COLUMN",
-        help="with --replay: columns of a CSV file, as `moodstream replay` takes them",
-    )
+    add_column_map(parser)
     parser.add_argument(
         "--speed",
         type=speed_of,
         default=60.0,
-        help="with --replay: times faster than life, or max (default: %(default)s)",
+        help="of an archived feed: times faster than life, or max (default: %(default)s)",
     )
+    add_live_arguments(parser)
     parser.add_argument("--port", type=port, default=8501, help="port of the dashboard (default: %(default)s)")
     parser.add_argument("--headless", action="store_true", help="do not open a browser")
     parser.add_argument(
@@ -57,54 +54,104 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     settings = Settings.from_env()
-    if options.replay is not None and options.source != "auto":
-        raise Misuse(f"--source {options.source} and --replay {options.replay}: give one of the two")
-    if options.replay is not None:
-        asked = argparse.Namespace(
-            source=str(options.replay), speed=options.speed, split=None, column_map=options.column_map, topics=None
-        )
-        open_archive(asked, ingest_settings_from_env())
-    elif options.column_map:
-        raise Misuse("--map names the columns of --replay FILE: give that file too")
+    request = _request(options)
+    if request is not None:
+        _check(request)
     if not is_free(options.port):
         raise Misuse(
             f"--port {options.port}: something listens there already; give another one, for example {options.port + 1}"
         )
-    return run_until_signalled(up(options, settings), when_ended=0)
+    return run_until_signalled(up(options, settings, request), when_ended=0)
 
 
-async def up(options: argparse.Namespace, settings: Settings) -> int:
+def _request(options: argparse.Namespace) -> Request | None:
+    """What to ask of ingest; None if that is found out only once it is tried (auto)."""
+    if options.replay is not None and options.source != "auto":
+        raise Misuse(f"--source {options.source} and --replay {options.replay}: give one of the two")
+    source = str(options.replay) if options.replay is not None else options.source
+    if source in ("auto", "sample") and options.column_map:
+        raise Misuse("--map names the columns of --replay FILE: give that file too")
+    if source == "auto":
+        if options.hosts or options.channels or options.keep_all:
+            raise Misuse("--host, --channel and --all are of one live source: name it, for example --source bluesky")
+        return None
+    is_archive = source not in ENDLESS
+    return Request(
+        source=source,
+        column_map=dict(options.column_map),
+        speed=options.speed if is_archive else None,
+        hosts=tuple(options.hosts),
+        channels=tuple(options.channels),
+        keep_all=options.keep_all,
+    )
+
+
+def _check(request: Request) -> None:
+    """Raises Misuse before anything is started: ingest itself would say it in a log file only."""
+    settings = ingest_settings_from_env()
+    if request.source not in ENDLESS:
+        open_archive(request, settings)
+        return
+    from ingest.opening import open_asked
+
+    open_asked(request, replace(settings, state_dir=None))  # the cursor is not this process's
+
+
+async def up(options: argparse.Namespace, settings: Settings, request: Request | None) -> int:
     """Runs until it is cancelled; raises StackFailed if a part is beyond repair."""
-    is_replay = options.replay is not None
-    namespace = checked(settings.namespace or (namespace_of(options.replay) if is_replay else "sample"))
-    named = {
-        "MOODSTREAM_NAMESPACE": namespace,
-        "MOODSTREAM_KIND": "replay" if is_replay else "sample",
-        "MOODSTREAM_SOURCE": options.replay.name if is_replay else "sample",
-    }
-    async with open_stack(kafka=settings.kafka, redis=settings.redis, keep=options.keep) as stack:
-        log.info("logs are in %s", stack.log_dir)
-        dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
-        for number in range(1, options.workers + 1):
-            stack.run(f"worker-{number}", "inference_worker", environment=named)
-        _start_source(stack, options, named)
-        async with stack.watched():
-            await _announce(dashboard, options, settings)
-            await _first_results(stack.redis, namespace)
-            await asyncio.Event().wait()
+    choosing = asyncio.create_task(_live_or_sample()) if request is None else None
+    try:
+        async with open_stack(kafka=settings.kafka, redis=settings.redis, keep=options.keep) as stack:
+            if choosing is not None:
+                request = await choosing
+            assert request is not None
+            await _run_services(stack, options, settings, request)
+    finally:
+        if choosing is not None:
+            choosing.cancel()
     return 0
 
 
-def _start_source(stack: LocalStack, options: argparse.Namespace, named: dict[str, str]) -> None:
-    if options.replay is None:
-        log.info("source: the bundled sample feed")
-        stack.run("ingest", "ingest", "sample", environment=named)
-        return
-    speed = "max" if options.speed is None else str(options.speed)
-    columns = [f"{field}={column}" for field, column in options.column_map]
-    given = [str(options.replay), "--speed", speed, *(["--map", *columns] if columns else [])]
-    log.info("source: %s at speed %s", options.replay, speed)
-    stack.run("ingest", "ingest", *given, environment=named, keep_running=False)
+async def _run_services(stack: LocalStack, options: argparse.Namespace, settings: Settings, request: Request) -> None:
+    is_replay = request.source not in ENDLESS
+    kind = "live" if request.is_live else "replay" if is_replay else "sample"
+    namespace = checked(settings.namespace or (namespace_of(Path(request.source)) if is_replay else kind))
+    named = {
+        "MOODSTREAM_NAMESPACE": namespace,
+        "MOODSTREAM_KIND": kind,
+        "MOODSTREAM_SOURCE": Path(request.source).name,
+    }
+    log.info("logs are in %s", stack.log_dir)
+    dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
+    for number in range(1, options.workers + 1):
+        stack.run(f"worker-{number}", "inference_worker", environment=named)
+    if request.is_live and stack.is_empty:
+        _forget_cursor(namespace, request.source)
+    stack.run("ingest", "ingest", *request.command_line(), environment=named, keep_running=not is_replay)
+    async with stack.watched():
+        await _announce(dashboard, options, settings)
+        await _first_results(stack.redis, namespace)
+        await asyncio.Event().wait()
+
+
+async def _live_or_sample() -> Request:
+    """While broker and store start, so that it takes no time where there is an answer."""
+    from ingest.sources.bluesky import PUBLIC_HOSTS
+
+    if await jetstream_answers(PUBLIC_HOSTS):
+        log.info("source: Bluesky, live (--source sample shows the bundled feed)")
+        return Request(source="bluesky")
+    log.info("source: the bundled sample feed, as no public Bluesky server can be reached from here")
+    return Request(source="sample")
+
+
+def _forget_cursor(namespace: str, source: str) -> None:
+    """An empty store starts with what is said now, not with where an earlier one stopped."""
+    from ingest.cursors import CursorFile
+
+    folder = ingest_settings_from_env().state_dir
+    assert folder is not None
+    CursorFile(folder, namespace=namespace, source=source).path.unlink(missing_ok=True)
 
 
 async def _announce(dashboard: Service, options: argparse.Namespace, settings: Settings) -> None:

@@ -1,52 +1,85 @@
-"""Records → Kafka: acknowledged by all replicas, bounded in flight, every one counted."""
+"""Records → Kafka: acknowledged by all replicas, bounded in flight, every one counted.
+
+Records gather while a round of batches, one for each partition, is under way, and leave in the next one. A batch has
+one acknowledgement, not one for each record as `AIOKafkaProducer.send` has: a third of its cost in processor time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed, for_code
 from aiokafka.errors import TopicAlreadyExistsError as TopicExists
 
 from ingest.contract import RUN_HEADER, Deletion, Record, encode, posts_topic, record_key
 from ingest.errors import BrokerUnreachable
+from ingest.partitioning import partition_of
 from ingest.settings import Settings
 
-LINGER_MS: Final = 5
+LINGER_S: Final = 0.005
+"""A round starts so long after its first record, so that a steady stream makes batches."""
 MAX_BATCH_BYTES: Final = 256 << 10
 MAX_RECORD_BYTES: Final = 1 << 20
-MAX_IN_FLIGHT: Final = 2000
+RECORD_ROOM: Final = MAX_RECORD_BYTES - (4 << 10)
+"""For key and value; the rest of MAX_RECORD_BYTES is for headers and framing."""
+MAX_IN_FLIGHT_BYTES: Final = 32 << 20
+BYTES_EACH: Final = 1 << 10
+"""What a record in flight costs beside its own bytes, so that many small ones are bounded too."""
 REQUEST_TIMEOUT_MS: Final = 20_000
 STOP_TIMEOUT_S: Final = 10.0
 REPLICAS: Final = 3
+
+Settled = Callable[[], None]
+"""Called once the fate of a record is certain: acknowledged, or refused for good; never when Kafka is lost."""
+
+
+class _Queued(NamedTuple):
+    key: bytes | None
+    value: bytes
+    timestamp_ms: int
+    settled: Settled | None
+
+    @property
+    def cost(self) -> int:
+        return len(self.value) + BYTES_EACH
 
 
 class Producer:
     """Writes one run's records to the topic of its namespace; use as `async with`.
 
-    sent: records Kafka acknowledged; failed: records it refused, by reason.
+    sent: records Kafka acknowledged; failed: records it refused, by reason; waited_s: how long `send` was held up
+    because Kafka took no more; silent_s: since when nothing in flight was acknowledged.
     Raises BrokerUnreachable on entry, or from `send` and `flush` once Kafka is lost.
     """
 
     def __init__(self, settings: Settings, *, run: str) -> None:
         self.sent = 0
         self.failed: Counter[str] = Counter()
+        self.waited_s = 0.0
+        self.partitions: list[int] = []
         self._settings = settings
         self._topic = posts_topic(settings.namespace)
         self._headers = [(RUN_HEADER, run.encode())]
-        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._lost: str | None = None
-        self.partitions: list[int] = []
+        self._queues: list[deque[_Queued]] = []
+        self._in_flight_bytes = 0
+        self._heard_at = 0.0
+        self._queued, self._has_room, self._is_idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._has_room.set()
+        self._is_idle.set()
+        self._delivering: asyncio.Task[None] | None = None
         # No compression: pictures do not shrink, and aiokafka's codecs need a package both ends would have to install.
         self._kafka = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
             acks="all",
             enable_idempotence=settings.idempotence,
-            linger_ms=LINGER_MS,
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -60,56 +93,129 @@ class Producer:
         except (KafkaError, OSError) as error:
             await self._kafka.stop()
             raise BrokerUnreachable(self._settings.kafka, str(error)) from error
+        self._queues = [deque() for _ in self.partitions]
+        self._delivering = asyncio.create_task(self._deliver())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Waits for what is in flight, but no longer than STOP_TIMEOUT_S: a lost broker never acknowledges."""
+        assert self._delivering is not None
+        self._delivering.cancel()
+        await asyncio.wait({self._delivering})
         try:
             await asyncio.wait_for(self._kafka.stop(), STOP_TIMEOUT_S if error is None else 1.0)
         except TimeoutError:
             await self._kafka.client.close()
 
-    async def send(self, record: Record) -> None:
-        """Waits only while too much is in flight; the acknowledgement is counted when it comes."""
+    async def send(self, record: Record, settled: Settled | None = None) -> None:
+        """Waits only while too much is in flight; what becomes of the record is counted, and told to `settled`."""
+        if not self._has_room.is_set():
+            began = time.monotonic()
+            await self._has_room.wait()
+            self.waited_s += time.monotonic() - began
+        if self._lost is not None:
+            raise BrokerUnreachable(self._settings.kafka, self._lost)
         key, value = record_key(record), encode(record)
-        partitions: list[int | None] = [None]
-        if isinstance(record, Deletion) and record.author is not None:
-            partitions = [*self.partitions]
-        for partition in partitions:
-            await self._room.acquire()
-            if self._lost is not None:
-                raise BrokerUnreachable(self._settings.kafka, self._lost)
-            try:
-                acknowledged = await self._kafka.send(
-                    self._topic, value, key=key, partition=partition, headers=self._headers
-                )
-            except KafkaError as error:
-                self._count_failure(error)
-                self._room.release()
-            else:
-                acknowledged.add_done_callback(self._settle)
+        if len(value) + len(key or b"") > RECORD_ROOM:
+            self.failed[MessageSizeTooLargeError.__name__] += 1
+            if settled is not None:
+                settled()
+        elif isinstance(record, Deletion) and record.author is not None:
+            everywhere = None if settled is None else _after(len(self._queues), settled)
+            for number in range(len(self._queues)):
+                self._put(number, _Queued(key, value, int(time.time() * 1000), everywhere))
+        else:
+            assert key is not None
+            number = partition_of(key, len(self._queues))
+            self._put(number, _Queued(key, value, int(time.time() * 1000), settled))
+
+    @property
+    def silent_s(self) -> float:
+        return 0.0 if self._is_idle.is_set() else time.monotonic() - self._heard_at
 
     async def flush(self) -> None:
         """Waits until all that was sent is acknowledged or failed."""
-        await self._kafka.flush()
+        await self._is_idle.wait()
         if self._lost is not None:
             raise BrokerUnreachable(self._settings.kafka, self._lost)
 
-    def _settle(self, acknowledged: asyncio.Future[object]) -> None:
-        self._room.release()
-        error = None if acknowledged.cancelled() else acknowledged.exception()
-        if error is not None:
-            self._count_failure(error)
-        elif not acknowledged.cancelled():
-            self.sent += 1
+    def _put(self, number: int, record: _Queued) -> None:
+        self._queues[number].append(record)
+        self._in_flight_bytes += record.cost
+        if self._in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
+            self._has_room.clear()
+        if self._is_idle.is_set():
+            self._is_idle.clear()
+            self._heard_at = time.monotonic()
+        self._queued.set()
 
-    def _count_failure(self, error: BaseException) -> None:
-        self.failed[type(error).__name__] += 1
+    async def _deliver(self) -> None:
+        """Round after round until Kafka is lost. One batch a partition is under way: so none overtakes another."""
+        try:
+            while self._lost is None:
+                await self._queued.wait()
+                await asyncio.sleep(LINGER_S)
+                queues = [(number, queue) for number, queue in enumerate(self._queues) if queue]
+                await asyncio.gather(*(self._deliver_batch(number, queue) for number, queue in queues))
+                if not any(self._queues):
+                    self._queued.clear()
+                    self._is_idle.set()
+        finally:  # whoever waits is told
+            self._lost = self._lost or "sending has ended"
+            self._has_room.set()
+            self._is_idle.set()
+
+    async def _deliver_batch(self, number: int, queue: deque[_Queued]) -> None:
+        """As much of the queue as one batch holds."""
+        batch = self._kafka.create_batch()
+        records: list[_Queued] = []
+        while queue:
+            record = queue[0]
+            if not batch.append(
+                timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=self._headers
+            ):
+                break
+            records.append(queue.popleft())
+        batch.close()
+        try:
+            await (await self._kafka.send_batch(batch, self._topic, partition=self.partitions[number]))
+        except KafkaError as error:
+            self._fail(records, error)
+        else:
+            self.sent += len(records)
+            self._settle(records)
+
+    def _fail(self, records: list[_Queued], error: KafkaError) -> None:
+        self.failed[type(error).__name__] += len(records)
         # What a retry could mend comes back only when the time for retries is over.
-        if isinstance(error, KafkaError) and error.retriable:
+        if error.retriable or isinstance(error, ProducerClosed):
             self._lost = str(error)
+        else:
+            self._settle(records)
+
+    def _settle(self, records: Iterable[_Queued]) -> None:
+        self._heard_at = time.monotonic()
+        for record in records:
+            self._in_flight_bytes -= record.cost
+            if record.settled is not None:
+                record.settled()
+        if self._in_flight_bytes < MAX_IN_FLIGHT_BYTES:
+            self._has_room.set()
+
+
+def _after(calls: int, settled: Settled) -> Settled:
+    """Calls `settled` when it was itself called so many times."""
+    left = calls
+
+    def settle() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            settled()
+
+    return settle
 
 
 async def ensure_topic(settings: Settings) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from ingest.errors import BadSettings
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
+SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"
+KEPT_STATE = Path(".moodstream/state")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -21,7 +23,10 @@ class Settings:
 
     kafka: bootstrap servers, comma-separated; partitions: of the topic, when ingest creates it;
     idempotence: off on the embedded broker, which lacks it; author_key: secret of the author hashes, so that nobody
-    can tell the authors by hashing known handles (random per process when not given: hashes then differ per run).
+    can tell the authors by hashing known handles (when not given, random per process; a live source keeps it in
+    state_dir: an author's deletion must find what was sent before a restart).
+    Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
+    as well; state_dir: where cursors are kept, None for nowhere; health: where to answer GET /healthz.
     """
 
     namespace: str = "live"
@@ -30,6 +35,11 @@ class Settings:
     idempotence: bool = True
     topics_path: Path = SHIPPED_TOPICS
     author_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    is_author_key_given: bool = False
+    keep_all: bool = False
+    media_hosts: tuple[str, ...] = ()
+    state_dir: Path | None = None
+    health: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
@@ -52,12 +62,38 @@ class Settings:
             given["kafka"] = environ["MOODSTREAM_KAFKA"]
         if "MOODSTREAM_AUTHOR_KEY" in environ:
             given["author_key"] = environ["MOODSTREAM_AUTHOR_KEY"].encode()
+            given["is_author_key_given"] = True
         return cls(
             partitions=_whole_number(environ, "MOODSTREAM_PARTITIONS", cls.partitions),
             idempotence=_switch(environ, "MOODSTREAM_KAFKA_IDEMPOTENCE", cls.idempotence),
             topics_path=_topics_path(environ),
-            **given,  # type: ignore[arg-type]  # the three strings above, each of its field's type
+            keep_all=_keep_all(environ),
+            media_hosts=tuple(environ.get("MOODSTREAM_MEDIA_HOSTS", "").replace(",", " ").split()),
+            state_dir=Path(environ.get("MOODSTREAM_STATE") or KEPT_STATE),
+            health=_address(environ, "MOODSTREAM_INGEST_HEALTH"),
+            **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
         )
+
+    def topics_of(self, kind: str) -> Path:
+        """The shipped topics for the sample feed fit nothing else: live sources come with broader ones."""
+        is_shipped = self.topics_path == SHIPPED_TOPICS
+        return SHIPPED_LIVE_TOPICS if is_shipped and kind == "live" else self.topics_path
+
+
+def _keep_all(environ: Mapping[str, str]) -> bool:
+    value = environ.get("MOODSTREAM_KEEP", "matched")
+    if value not in ("matched", "all"):
+        raise BadSettings(f"MOODSTREAM_KEEP is {value!r}: use matched (posts of your topics) or all")
+    return value == "all"
+
+
+def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:
+    if not (value := environ.get(name)):
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        raise BadSettings(f"{name} is {value!r}: use host:port, for example 127.0.0.1:8081")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:

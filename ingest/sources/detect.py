@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 from ingest.authors import AuthorHash
 from ingest.errors import BadSource
 from ingest.sources.archive import ZSTD_MAGIC, OwnArchive
 from ingest.sources.csv_archive import CsvArchive
 from ingest.sources.items import Source
+from ingest.sources.live import LIVE
 from ingest.sources.mvsa import LABEL_FILE, MvsaFolder, MvsaParquet
 from ingest.sources.sample import SampleFeed
 
-READS = (
-    "'sample', a CSV file, an archive (.jsonl.zst or .jsonl), an MVSA Parquet file, or an MVSA folder "
-    f"(with {LABEL_FILE} and data/)"
+READS: Final = (
+    "'sample', a CSV file, an archive (.jsonl.zst or .jsonl), an MVSA Parquet file, an MVSA folder "
+    f"(with {LABEL_FILE} and data/), or live: {', '.join(LIVE)}"
 )
 
 
@@ -44,7 +47,15 @@ class SourceOptions:
 
 
 def open_source(name_or_path: str, options: SourceOptions) -> Source:
-    """Raises BadSource naming what is missing or unknown, and what would do."""
+    """Raises BadSource naming what is missing or unknown, and what would do; BadCredentials for a live source."""
+    if name_or_path in LIVE:
+        _refuse(name_or_path, options, split=True, column_map=True)
+        if options.in_time_order:
+            raise BadSource(f"--speed: {name_or_path} keeps its own time; leave it out")
+        module = import_module(f"ingest.sources.{name_or_path}")  # its clients load only if it is used
+        live: Source = getattr(module, f"open_{name_or_path}")(options)
+        return live
+    _refuse_live(name_or_path, options)
     if name_or_path == "sample":
         _refuse(name_or_path, options, split=True, column_map=True)
         return SampleFeed()
@@ -81,3 +92,10 @@ def _refuse(name: str, options: SourceOptions, *, split: bool = False, column_ma
         raise BadSource(f"--split {options.split}: {name} has no splits; leave it out")
     if column_map and options.column_map:
         raise BadSource(f"--map: only a CSV file has columns to map, {name} is none; leave it out")
+
+
+def _refuse_live(name: str, options: SourceOptions) -> None:
+    """Raises BadSource if an option is given that only live sources know."""
+    for option, given in (("--host", options.hosts), ("--channel", options.channels)):
+        if given:
+            raise BadSource(f"{option} {given[0]}: only live sources ({', '.join(LIVE)}) have that; leave it out")

@@ -46,22 +46,30 @@ class MediaLink(msgspec.Struct, frozen=True, kw_only=True):
 
 EDIT_STEP: Final = 2
 """A source numbers the edits of a post 0, 1, 2 … and gives edit n the revision EDIT_STEP * n; the service takes the odd
-number above it for the same edit, completed by pictures that came late."""
+number above it for the same edit, completed by its pictures: so it is never taken for a repetition of the text alone,
+also when a restarted ingest sends only one of the two."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A post still without its images and topics.
 
     pictures: at hand; links: to be fetched (a live source's), only once the post is known to be wanted;
-    handle: the author's readable name for `from:` queries, never sent on;
     warnings: what was odd about it, in short phrases that are counted.
+    The rest is for queries alone and never sent on. handle: the author's readable name; reply_to: of the author
+    answered; urls: its links, expanded, where the text does not spell them out.
     """
 
     post: Post
     pictures: tuple[Picture, ...] = ()
     links: tuple[MediaLink, ...] = ()
-    handle: str | None = None
     warnings: tuple[str, ...] = ()
+    handle: str | None = None
+    reply_to: str | None = None
+    urls: tuple[str, ...] = ()
+    is_reply: bool = False
+    is_retweet: bool = False
+    is_quote: bool = False
+    has_video: bool = False
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +92,7 @@ class Source(Protocol):
 
 
 class LiveSource(Source, Protocol):
-    """An upstream without end, `kind` "live". It reconnects by itself; what cannot be mended is raised as SourceError.
+    """An upstream without end, `kind` "live". It reconnects by itself; what cannot be mended is raised.
 
     cursor: where a new connection would start so as to miss nothing after the item yielded last (that item itself may
     come again); None where the upstream cannot go back. Kept by the service once Kafka has acknowledged the item, and
@@ -94,9 +102,12 @@ class LiveSource(Source, Protocol):
     fetched unless the user allows it.
     """
 
-    cursor: str | None
-    state: SourceState
-    media_hosts: tuple[str, ...]
+    @property
+    def cursor(self) -> str | None: ...
+    @property
+    def state(self) -> SourceState: ...
+    @property
+    def media_hosts(self) -> tuple[str, ...]: ...
 
 
 _LABELS: dict[str, Label] = {

@@ -11,6 +11,9 @@ from typing import Final, Literal
 
 from ingest.errors import BadCredentials
 
+LIVE: Final = ("bluesky", "x", "mastodon", "reddit", "rss")
+"""Names of the sources without end; `bluesky` is opened by `open_bluesky` of ingest.sources.bluesky, and so on."""
+
 Phase = Literal["connecting", "live", "waiting", "stopped"]
 
 MAX_AGE: Final = timedelta(hours=48)

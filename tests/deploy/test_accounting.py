@@ -15,7 +15,7 @@ from deploy.children import Child
 from deploy.errors import StackFailed
 from deploy.servers import start_store
 from inference_worker.contract import Keys, Meta, meta_key
-from ingest.service import IngestReport
+from ingest.report import IngestReport
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -49,9 +49,14 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["up", "--host", "wss://a.example"], "name it, for example --source bluesky"),
+        (["up", "--source", "sample", "--all"], "--all: sample is sent whole anyway"),
+        (["up", "--source", "bluesky", "--channel", "r/all"], "no channels"),
+        (["up", "--source", "x"], "X bills every post"),
+        (["replay", "bluesky"], "never ends: `moodstream up --source bluesky`"),
         (["bench"], "invalid choice: 'bench'"),
         ([], "COMMAND"),
-        (["up", "--source", "smoke"], "invalid choice: 'smoke'"),
+        (["up", "--source", "smoke"], "there is no source or file 'smoke'"),
         (["up", "--source", "sample", "--replay", "x.csv"], "give one of the two"),
         (["up", "--replay", "nowhere.csv"], "'nowhere.csv'"),
         (["up", "--replay", "README.md"], "--map text=COLUMN"),

@@ -18,12 +18,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.servers import start_broker
+from ingest.archive_run import ReplayClock
 from ingest.contract import Deletion, Post, decode, posts_topic
 from ingest.errors import BadSource, BrokerUnreachable
 from ingest.producer import MAX_RECORD_BYTES, Producer, ensure_topic
-from ingest.service import IngestReport, ReplayClock, ingest
+from ingest.report import IngestReport
+from ingest.service import ingest
 from ingest.settings import Settings
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped
+from ingest.sources.live import SourceState
 from ingest.sources.mvsa import MvsaParquet
 from ingest.topics import Topics, compile_topics
 from tests.ingest.conftest import NOON
@@ -39,6 +42,7 @@ class Given:
         self, *items: Item, kind: Kind = "replay", error: Exception | None = None, endless: bool = False
     ) -> None:
         self.name, self.kind = "given", kind
+        self.cursor, self.state, self.media_hosts = None, SourceState(), ()
         self._items, self._error, self._endless = items, error, endless
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import BadSettings
-from ingest.settings import SHIPPED_TOPICS, Settings
+from ingest.settings import KEPT_STATE, SHIPPED_LIVE_TOPICS, SHIPPED_TOPICS, Settings
+from ingest.topics import load_topics
 
 
 def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +15,8 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.namespace, settings.kafka, settings.partitions) == ("live", "localhost:9092", 4)
     assert settings.idempotence is True
     assert settings.topics_path == SHIPPED_TOPICS
+    assert (settings.keep_all, settings.media_hosts, settings.health) == (False, (), None)
+    assert settings.state_dir == KEPT_STATE
 
 
 def test_values_come_from_the_environment() -> None:
@@ -25,6 +28,10 @@ def test_values_come_from_the_environment() -> None:
             "MOODSTREAM_KAFKA_IDEMPOTENCE": "0",
             "MOODSTREAM_TOPICS": "mine.toml",
             "MOODSTREAM_AUTHOR_KEY": "secret",
+            "MOODSTREAM_KEEP": "all",
+            "MOODSTREAM_MEDIA_HOSTS": "media.example.org, *.example.net",
+            "MOODSTREAM_STATE": "/var/lib/moodstream",
+            "MOODSTREAM_INGEST_HEALTH": "[::1]:8081",
         }
     )
     assert settings == Settings(
@@ -34,6 +41,11 @@ def test_values_come_from_the_environment() -> None:
         idempotence=False,
         topics_path=Path("mine.toml"),
         author_key=b"secret",
+        is_author_key_given=True,
+        keep_all=True,
+        media_hosts=("media.example.org", "*.example.net"),
+        state_dir=Path("/var/lib/moodstream"),
+        health=("::1", 8081),
     )
 
 
@@ -54,6 +66,9 @@ def test_topics_of_the_working_directory_come_before_the_shipped_ones(
         ("MOODSTREAM_PARTITIONS", "0"),
         ("MOODSTREAM_KAFKA_IDEMPOTENCE", "yes"),
         ("MOODSTREAM_AUTHOR_KEY", ""),
+        ("MOODSTREAM_KEEP", "some"),
+        ("MOODSTREAM_INGEST_HEALTH", "8081"),
+        ("MOODSTREAM_INGEST_HEALTH", "localhost:99999"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str) -> None:
@@ -67,3 +82,10 @@ def test_the_author_key_is_not_shown() -> None:
 
 def test_without_a_key_every_process_has_its_own() -> None:
     assert Settings.from_env({}).author_key != Settings.from_env({}).author_key
+
+
+def test_live_sources_come_with_topics_of_their_own_until_the_user_writes_some() -> None:
+    assert Settings().topics_of("live") == SHIPPED_LIVE_TOPICS
+    assert Settings().topics_of("sample") == SHIPPED_TOPICS
+    assert Settings(topics_path=Path("mine.toml")).topics_of("live") == Path("mine.toml")
+    assert "Cats and dogs" in load_topics(SHIPPED_LIVE_TOPICS).names

@@ -1,0 +1,147 @@
+"""A run over a source whose pictures are at hand, archives and the sample feed: all in the source's order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ingest.contract import MAX_IMAGES, Deletion, Image, Post
+from ingest.errors import MalformedMedia
+from ingest.media import make_safe
+from ingest.producer import Producer
+from ingest.report import EMPTY, Tally
+from ingest.sources.items import Draft, Item, Picture, Skipped, Source
+from ingest.subjects import subject_of
+from ingest.tasks import cancel
+from ingest.topics import Topics
+
+MEDIA_THREADS: Final = 2
+MAX_WAITING: Final = 32
+"""Items read ahead of the one being sent, so that pictures are decoded side by side."""
+
+log = logging.getLogger(__name__)
+
+
+class _SafeImages(NamedTuple):
+    images: tuple[Image, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+_NO_IMAGES: Final = _SafeImages()
+_Waiting = tuple[Item, asyncio.Future[_SafeImages] | None]
+
+
+class ArchiveRun:
+    """A reader that keeps pictures decoding ahead, and a sender that keeps the order; topics may be exchanged."""
+
+    def __init__(self, source: Source, producer: Producer, topics: Topics, *, speed: float | None) -> None:
+        self.topics = topics
+        self.tally = Tally()
+        self._source, self._producer = source, producer
+        self._clock = ReplayClock(speed if source.kind == "replay" else None)
+        self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue(MAX_WAITING)
+        self._pool = ThreadPoolExecutor(MEDIA_THREADS, "media")
+        self._sending: asyncio.Task[None] | None = None
+
+    async def read(self, limit: int | None) -> None:
+        """Until the source ends; ends early where nothing can be sent any more."""
+        self._sending = asyncio.create_task(self._send_items())
+        reading = asyncio.create_task(self._read_items(limit))
+        try:
+            await asyncio.wait({reading, self._sending}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            await cancel(reading)
+
+    async def finish(self, *, stopped: bool) -> None:
+        """Returns when all that was read is acknowledged."""
+        assert self._sending is not None
+        ending = asyncio.create_task(self._waiting.put(None))
+        try:
+            await self._sending
+        finally:
+            await cancel(ending)
+        await self._producer.flush()
+
+    async def close(self) -> None:
+        await cancel(self._sending)
+        await asyncio.to_thread(self._pool.shutdown)
+
+    async def _read_items(self, limit: int | None) -> None:
+        if limit == 0:
+            return
+        loop = asyncio.get_running_loop()
+        async with aclosing(aiter(self._source)) as items:
+            async for item in items:
+                if isinstance(item, Draft):
+                    await self._clock.wait(item.post.created_at)
+                self.tally.read += 1
+                images = None
+                if isinstance(item, Draft) and item.pictures:
+                    images = loop.run_in_executor(self._pool, _make_safe, item.pictures)
+                await self._waiting.put((item, images))
+                if self.tally.read == limit:
+                    return
+
+    async def _send_items(self) -> None:
+        while (waiting := await self._waiting.get()) is not None:
+            item, images = waiting
+            if isinstance(item, Skipped):
+                log.debug("skipped %s: %s", item.item, item.reason)
+                self.tally.skipped[item.reason] += 1
+            elif isinstance(item, Deletion):
+                await self._producer.send(item)
+            elif (post := self._finish(item, await images if images is not None else _NO_IMAGES)) is not None:
+                await self._producer.send(post)
+
+    def _finish(self, draft: Draft, safe: _SafeImages) -> Post | None:
+        """The post with images and topics; None if nothing of it is left."""
+        self.tally.warnings.update(draft.warnings)
+        self.tally.warnings.update(safe.refusals)
+        if not draft.post.text.strip() and not safe.images:
+            self.tally.skipped[EMPTY] += 1
+            return None
+        subject = subject_of(draft, (image.alt for image in safe.images), has_images=bool(safe.images))
+        return msgspec.structs.replace(
+            draft.post, ingested_at=datetime.now(UTC), images=safe.images, topics=self.topics.match(subject)
+        )
+
+
+class ReplayClock:
+    """Lets event time pass `speed` times as fast as it did; None does not wait at all."""
+
+    def __init__(self, speed: float | None) -> None:
+        self._speed = speed
+        self._first: datetime | None = None
+        self._began = 0.0
+
+    async def wait(self, created_at: datetime) -> None:
+        """Returns when the event is due; at once for the first one, and for one earlier than the clock."""
+        if self._speed is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._first is None:
+            self._first, self._began = created_at, now
+        due = self._began + (created_at - self._first).total_seconds() / self._speed
+        if due > now:
+            await asyncio.sleep(due - now)
+
+
+def _make_safe(pictures: tuple[Picture, ...]) -> _SafeImages:
+    """Runs in a media thread; a refused picture leaves its reason behind."""
+    images, refusals = [], []
+    for picture in pictures[:MAX_IMAGES]:
+        try:
+            images.append(make_safe(picture.data, alt=picture.alt, width=picture.width, height=picture.height))
+        except MalformedMedia as error:
+            refusals.append(f"image refused: {error.reason}")
+    if len(pictures) > MAX_IMAGES:
+        refusals.append(f"images past the first {MAX_IMAGES} left out")
+    return _SafeImages(tuple(images), tuple(refusals))

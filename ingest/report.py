@@ -1,0 +1,62 @@
+"""What became of everything a run read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from ingest.sources.live import SourceState
+
+EMPTY: Final = "neither text nor image"
+
+
+class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of everything a run read: read = sent + skipped + failed.
+
+    (The deletion of an author is sent once a partition; a post whose pictures came late is sent twice.)
+    sent: records Kafka acknowledged; skipped, failed: counts by reason; warnings: what was odd about posts sent;
+    media: what became of pictures to be fetched, by outcome; waited_s: how long reading was held up by a slow Kafka;
+    silent_s: how long Kafka has not acknowledged anything, though something waits for that;
+    state: how a live source is, None for others.
+    """
+
+    run: str
+    namespace: str
+    source: str
+    read: int
+    sent: int
+    skipped: dict[str, int]
+    failed: dict[str, int]
+    warnings: dict[str, int]
+    started_at: datetime
+    finished_at: datetime
+    media: dict[str, int] = {}
+    waited_s: float = 0.0
+    silent_s: float = 0.0
+    state: SourceState | None = None
+
+
+class Tally:
+    """The counts of a run as it goes."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC)
+        self.read = 0
+        self.skipped: Counter[str] = Counter()
+        self.warnings: Counter[str] = Counter()
+        self.media: Counter[str] = Counter()
+
+
+def new_run() -> str:
+    """A name for one ingest run, unlike any other."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+
+
+def snapshot(state: SourceState) -> SourceState:
+    """The state as of now, which the source goes on to change."""
+    return replace(state, gaps=[*state.gaps], skipped=Counter(state.skipped))
