@@ -1,0 +1,254 @@
+"""X: the filtered stream of API v2, and for Enterprise apps its compliance streams.
+
+    stream ──▶ messages ──▶ drafts ──┐
+    compliance streams ──▶ deletions ┴──▶ items       rules follow the topics, the budget ends it all
+
+X does not give again what was posted while nobody listened, except to Enterprise apps (channel `backfill:N`): such
+stretches are told as gaps. `cursor` is the time of the last post where there is backfill, else None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from ingest.authors import AuthorHash
+from ingest.contract import Deletion
+from ingest.errors import BadCredentials, BadSource, BadTopics
+from ingest.sources import x_rules
+from ingest.sources.items import Draft, Item, Kind, Skipped
+from ingest.sources.live import SourceState, secret
+from ingest.sources.x_api import API, GET_TOKEN, READ_TIMEOUT_S, TOKEN, UNREADABLE, Retries, Sleep, open_client
+from ingest.sources.x_budget import UsageCounter, open_counter
+from ingest.sources.x_compliance import PARTITIONS, STREAMS, SeenPosts, outcome_of, read_events
+from ingest.sources.x_connection import MAX_BACKFILL_MINUTES, Connection
+from ingest.sources.x_posts import FIELDS, MEDIA_HOST, Message, draft_of, read_message
+from ingest.sources.x_rules import RuleChanges
+
+if TYPE_CHECKING:
+    from ingest.sources.detect import SourceOptions
+
+STREAM: Final = "/2/tweets/search/stream"
+COMPLIANCE: Final = "compliance"
+BACKFILL: Final = re.compile(rf"backfill:([1-{MAX_BACKFILL_MINUTES}])")
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+MAX_WAITING: Final = 64
+
+
+class XStream:
+    """Posts that match the topics' queries (topic → query), as X delivers them.
+
+    compliance: read the compliance streams as well; backfill_minutes: how far back X goes for this app.
+    """
+
+    name = "x"
+    kind: Kind = "live"
+    media_hosts = (MEDIA_HOST,)
+
+    def __init__(
+        self,
+        *,
+        token: str,
+        queries: Mapping[str, str],
+        authors: AuthorHash,
+        budget: UsageCounter,
+        base_url: str = API,
+        compliance: bool = False,
+        backfill_minutes: int = 0,
+        cursor: str | None = None,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.cursor = cursor
+        self.state = SourceState()
+        self._open = partial(open_client, token, base_url, read_timeout_s=read_timeout_s)
+        self._connect = partial(
+            Connection, sleep=sleep, read_timeout_s=read_timeout_s, backfill_minutes=backfill_minutes
+        )
+        self._queries, self._authors, self._budget = dict(queries), authors, budget
+        self._compliance, self._backfill_minutes = compliance, backfill_minutes
+        self._sleep = sleep
+        self._client: httpx.AsyncClient | None = None
+        self._seen = SeenPosts()
+        self._refused: Mapping[str, str] = {}
+
+    async def __aiter__(self) -> AsyncGenerator[Item, None]:
+        try:
+            self._budget.check()
+            async with self._open() as client:
+                await self._start_following(client)
+                self._client = client
+                async with aclosing(_merged(self._feeds(client))) as items:
+                    async for item in items:
+                        if self._backfill_minutes and isinstance(item, Draft):
+                            self.cursor = item.post.ingested_at.isoformat()
+                        yield item
+        finally:
+            self._client = None
+            self.state.phase = "stopped"
+            self._budget.close()
+
+    async def follow(self, queries: Mapping[str, str]) -> RuleChanges:
+        """New topics: X's rules are changed while the stream goes on, or when it begins.
+
+        Says which queries X does not take, and why.
+        """
+        self._queries = dict(queries)
+        if (client := self._client) is None:
+            return RuleChanges()
+        return await self._set_rules(client, SourceState())
+
+    async def _start_following(self, client: httpx.AsyncClient) -> None:
+        """Raises BadTopics if X takes none of the queries; goes on with those it takes."""
+        self.state.phase, self.state.detail = "connecting", "bringing X's rules in step with the topics"
+        await self._set_rules(client, self.state)
+        if len(self._refused) == len(self._queries):
+            topic, reason = next(iter(self._refused.items()))
+            raise BadTopics(f"X does not take this query: {reason}", topic=topic, query=self._queries[topic])
+
+    async def _set_rules(self, client: httpx.AsyncClient, state: SourceState) -> RuleChanges:
+        retries = Retries(client.base_url.host, state, self._sleep)
+        changes = await retries.persist(lambda: x_rules.follow(client, self._queries))
+        self._refused = changes.refused
+        return changes
+
+    def _feeds(self, client: httpx.AsyncClient) -> list[AsyncGenerator[Item, None]]:
+        feeds = [self._posts(client)]
+        if self._compliance:
+            feeds += [self._deletions(client, path, partition) for path in STREAMS for partition in PARTITIONS]
+        return feeds
+
+    async def _posts(self, client: httpx.AsyncClient) -> AsyncGenerator[Item, None]:
+        heard_at = datetime.fromisoformat(self.cursor) if self.cursor is not None else None
+        connection = self._connect(client, STREAM, params=FIELDS, state=self.state, heard_at=heard_at)
+        async with aclosing(connection.lines()) as lines:
+            async for line in lines:
+                for item in self._items(line):
+                    yield item
+                self._budget.check()
+
+    def _items(self, line: bytes) -> Iterable[Item]:
+        self.state.events += 1
+        try:
+            message = read_message(line)
+        except UNREADABLE:
+            self.state.skipped["malformed message"] += 1
+            return
+        if not message.posts:
+            self.state.skipped["message of another kind"] += 1
+        yield from self._drafts(message)
+
+    def _drafts(self, message: Message) -> Iterable[Item]:
+        at = datetime.now(UTC)
+        for post in message.posts:
+            self._budget.count(post.id)
+            self._seen.add(post.versions)
+            draft = draft_of(post, message.includes, authors=self._authors, at=at)
+            if isinstance(draft, Skipped):
+                self.state.skipped[draft.reason] += 1
+                continue
+            self.state.lag_s = (at - draft.post.created_at).total_seconds()
+            yield draft
+        refused = f", not followed: {', '.join(self._refused)}" if self._refused else ""
+        self.state.detail = f"connected, {self._budget}{refused}"
+
+    async def _deletions(self, client: httpx.AsyncClient, path: str, partition: int) -> AsyncGenerator[Item, None]:
+        state = SourceState(gaps=self.state.gaps)
+        connection = self._connect(client, path, params={"partition": str(partition)}, state=state)
+        try:
+            async with aclosing(connection.lines()) as lines:
+                async for line in lines:
+                    for deletion in self._deletions_in(line):
+                        yield deletion
+        except BadCredentials as error:
+            raise BadCredentials(f"{error}; X opens it to Enterprise apps only: leave out {COMPLIANCE!r}") from error
+
+    def _deletions_in(self, line: bytes) -> Iterable[Deletion]:
+        self.state.events += 1
+        try:
+            events = read_events(line).data
+        except UNREADABLE:
+            self.state.skipped["malformed compliance message"] += 1
+            return
+        at = datetime.now(UTC)
+        for kind, event in events.items():
+            deletion, reason = outcome_of(kind, event, seen=self._seen, authors=self._authors, at=at)
+            if deletion is not None:
+                yield deletion
+            else:
+                self.state.skipped[reason] += 1
+
+
+def open_x(options: SourceOptions) -> XStream:
+    """Raises BadCredentials, BadSource or BadSettings, naming what to set."""
+    if not options.queries:
+        raise BadSource("X sends only what matches a topic, and there is none: add one to topics.toml")
+    token = secret(options.environ, TOKEN, where=GET_TOKEN)
+    # httpx would quote a token it cannot put into a header in its error.
+    if re.fullmatch(r"[\x21-\x7e]+", token) is None:
+        raise BadCredentials(f"{TOKEN} has blanks or letters inside that no token has: {GET_TOKEN} again")
+    backfill_minutes = 0
+    for channel in options.channels:
+        if (backfill := BACKFILL.fullmatch(channel)) is not None:
+            backfill_minutes = int(backfill[1])
+        elif channel != COMPLIANCE:
+            raise BadSource(
+                f"channel {channel!r}: X has {COMPLIANCE!r} and 'backfill:1' to 'backfill:{MAX_BACKFILL_MINUTES}' "
+                "(minutes), both for Enterprise apps; what to read is what topics.toml asks for"
+            )
+    return XStream(
+        token=token,
+        queries=options.queries,
+        authors=options.authors,
+        budget=open_counter(options.environ),
+        base_url=_base_url(options.hosts),
+        compliance=COMPLIANCE in options.channels,
+        backfill_minutes=backfill_minutes,
+        cursor=options.cursor if backfill_minutes else None,
+    )
+
+
+def _base_url(hosts: tuple[str, ...]) -> str:
+    if not hosts:
+        return API
+    try:
+        url = httpx.URL(hosts[0])
+    except httpx.InvalidURL as error:
+        raise BadSource(f"host {hosts[0]!r} is no URL: use {API} or leave it out") from error
+    if len(hosts) > 1 or not url.host or not (url.scheme == "https" or url.host in LOOPBACK):
+        raise BadSource(
+            f"hosts {', '.join(hosts)}: X is one host with https, the token must not go in the clear; {API}"
+        )
+    return hosts[0]
+
+
+async def _merged(feeds: list[AsyncGenerator[Item, None]]) -> AsyncGenerator[Item, None]:
+    """The items of endless feeds as they come; the first error of one ends them all, after the items before it."""
+    waiting: asyncio.Queue[Item | Exception] = asyncio.Queue(MAX_WAITING)
+
+    async def pump(feed: AsyncGenerator[Item, None]) -> None:
+        try:
+            async with aclosing(feed):
+                async for item in feed:
+                    await waiting.put(item)
+        except Exception as error:
+            await waiting.put(error)
+
+    pumps = [asyncio.create_task(pump(feed)) for feed in feeds]
+    try:
+        while True:
+            item = await waiting.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)

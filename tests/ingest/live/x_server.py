@@ -1,0 +1,306 @@
+"""X API v2 in small: rules, the filtered stream and the compliance streams over real chunked HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from aiohttp import web
+
+from ingest.authors import AuthorHash
+from ingest.sources.items import Item, LiveSource
+from ingest.sources.times import SNOWFLAKE_EPOCH_MS
+from ingest.sources.x import XStream
+from ingest.sources.x_budget import UsageCounter
+from tests.ingest.live.http_stream import HttpConnection, http_server, refused
+from tests.ingest.live.upstream import (
+    READ_TIMEOUT_S,
+    Create,
+    Edit,
+    Event,
+    Heartbeat,
+    Malformed,
+    Noise,
+    Raw,
+    Script,
+    Stage,
+    Waits,
+    drafts_of,
+    ids_of,
+    text_of,
+    time_of,
+)
+
+TOKEN: Final = "AAAAmadeUpBearerToken%3D"
+KEEP_ALIVE: Final = b"\r\n"
+QUERIES: Final = {"Line 9": "tram OR Straßenbahn", "Coffee": '"blue bird" has:images'}
+RULES_PER_PAGE: Final = 3
+"""Fewer than X's, so that the second page is read too."""
+AUTHOR: Final = "2244994945"
+
+_MALFORMED: Final = (
+    b"no json at all",
+    b'{"data": {"id": "17", "text": ',
+    b'{"data": {"id": "../../etc", "text": "an id that is none"}}',
+    b'{"data": {"id": "1796225000000000000", "text": 17}}',
+    b'{"data": {"id": "1796225000000000000", "text": "\xff\xfe"}}',
+    b'["data"]',
+    b'{"data": null}',
+    b"{}",
+)
+
+
+def snowflake(at: datetime, number: int = 0) -> str:
+    """A tweet id of that time."""
+    return str((int(at.timestamp() * 1000) - SNOWFLAKE_EPOCH_MS) << 22 | number)
+
+
+def id_of(number: int, edit: int = 0) -> str:
+    return snowflake(time_of(number) + timedelta(minutes=edit), number)
+
+
+def post_of(number: int, *, edit: int = 0, pictures: int = 0, **changes: Any) -> dict[str, Any]:
+    """One message of the stream, with all that is asked for."""
+    keys = [f"3_{number}{picture}" for picture in range(pictures)]
+    data = {
+        "id": id_of(number, edit),
+        "text": text_of(number, edit),
+        "author_id": AUTHOR,
+        "created_at": f"{time_of(number) + timedelta(minutes=edit):%Y-%m-%dT%H:%M:%S}.000Z",
+        "lang": "de",
+        "possibly_sensitive": False,
+        "edit_history_tweet_ids": [id_of(number, version) for version in range(edit + 1)],
+        "attachments": {"media_keys": keys},
+    }
+    media = [
+        {
+            "media_key": key,
+            "type": "photo",
+            "url": f"https://pbs.twimg.com/media/{key}.jpg",
+            "width": 1200,
+            "height": 900,
+        }
+        for key in keys
+    ]
+    users = [{"id": AUTHOR, "username": "somebody", "public_metrics": {"followers_count": 512}}]
+    return {
+        "data": data | changes,
+        "includes": {"users": users, "media": media},
+        "matching_rules": [{"id": "1166916266197536768", "tag": "moodstream:Line 9"}],
+    }
+
+
+class XUpstream:
+    """The adapter for X.
+
+    rules: of the app, id → rule; asked: requests to the rules endpoint, as (dry run, body).
+    busy: how often the rules endpoint still answers 429; max_rules: what it takes.
+    extra: lines the compliance streams send, by (path, partition); headers: of the stream's answers.
+    """
+
+    name = "x"
+    resumes = False
+    edits = True
+    deletes = False
+    polled = False
+    credentials = (TOKEN,)
+    malformed = len(_MALFORMED)
+    payload = "x_api_v2_examples.jsonl"
+
+    def __init__(self) -> None:
+        self.rules: dict[str, dict[str, str]] = {}
+        self.asked: list[tuple[bool, dict[str, Any]]] = []
+        self.queries_seen: list[dict[str, str]] = []
+        self.extra: dict[tuple[str, str], list[bytes]] = {}
+        self.headers: dict[str, str] = {}
+        self.max_rules = 1000
+        self.busy = 0
+        self._rule_ids = count(1166916266197536768)
+        self._stack = AsyncExitStack()
+        self.play(Script.of())
+
+    async def __aenter__(self) -> XUpstream:
+        self.state_dir = Path(self._stack.enter_context(TemporaryDirectory()))
+        routes = {
+            "GET /2/tweets/search/stream": self._stream,
+            "GET /2/tweets/search/stream/rules": self._list_rules,
+            "POST /2/tweets/search/stream/rules": self._change_rules,
+            "GET /2/{kind:tweets|users}/compliance/stream": self._comply,
+        }
+        self.url = await self._stack.enter_async_context(http_server(routes))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def play(self, script: Script) -> None:
+        self.stage = Stage(self, script)
+        self.waits = Waits()
+
+    def open(self, *, cursor: str | None = None, budget: int = 10_000, **changes: Any) -> LiveSource:
+        given: dict[str, Any] = {
+            "token": TOKEN,
+            "queries": QUERIES,
+            "authors": AuthorHash(b"key"),
+            "budget": UsageCounter(budget=budget, file=self.state_dir / "x-usage.json"),
+            "base_url": self.url,
+            "cursor": cursor,
+            "read_timeout_s": READ_TIMEOUT_S,
+            "sleep": self.waits,
+        }
+        return XStream(**(given | changes))
+
+    def render(self, event: Event, place: int = 0) -> bytes:
+        match event:
+            case Create(number, pictures):
+                message = post_of(number, pictures=pictures)
+            case Edit(number, edit):
+                message = post_of(number, edit=edit)
+            case Noise():
+                message = {"weather": {"fog": True}}
+            case Heartbeat():
+                return KEEP_ALIVE
+            case Malformed(variant):
+                return _MALFORMED[variant] + KEEP_ALIVE
+            case Raw(data):
+                return data + KEEP_ALIVE
+            case _:
+                raise AssertionError(f"the filtered stream has no {event}")
+        return json.dumps(message, ensure_ascii=False).encode() + KEEP_ALIVE
+
+    def post_id(self, number: int) -> str:
+        return f"x:{id_of(number)}"
+
+    def payload_events(self, data: bytes) -> Iterable[Raw]:
+        return [Raw(json.dumps(json.loads(line)["json"]).encode()) for line in data.splitlines()]
+
+    def check_payload(self, items: Sequence[Item]) -> None:
+        """Nine of the documentation's examples are posts; a compliance job and an answer about rules are not."""
+        drafts = drafts_of(items)
+        assert len(drafts) == 9 and len(ids_of(items)) == 6
+        assert {draft.post.revision for draft in drafts if draft.post.id == "x:1234567890"} == {0, 4}
+        reply = next(draft for draft in drafts if draft.post.id == "x:1307025659294674945")
+        assert (reply.handle, reply.post.reach, reply.post.lang, reply.is_reply) == ("TwitterDev", 513961, "en", True)
+        assert [link.alt for draft in drafts for link in draft.links] == ["Example image"]
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        if (problem := _unknown(request)) is not None:
+            return problem
+        self.queries_seen.append(dict(request.query))
+        if (refusal := self.stage.refusal()) is not None:
+            return refused(request, refusal)
+        if not self.rules:
+            return _problem(
+                409, "ConnectionException", "streaming-connection", connection_issue="RuleConfigurationIssue"
+            )
+        connection = HttpConnection(
+            request, headers=self.headers, chunk_bytes=self.stage.chunk_bytes, heartbeat=KEEP_ALIVE
+        )
+        async with connection:
+            await self.stage.play(connection)
+        return connection.response
+
+    async def _comply(self, request: web.Request) -> web.StreamResponse:
+        if (problem := _unknown(request)) is not None:
+            return problem
+        if not self.extra:
+            return _problem(403, "Client Forbidden", "client-forbidden", detail="Enterprise access is required.")
+        async with HttpConnection(request, headers={}, heartbeat=KEEP_ALIVE) as connection:
+            for line in self.extra.get((request.path, request.query["partition"]), ()):
+                await connection.send(line + KEEP_ALIVE)
+            await connection.idle()
+        return connection.response
+
+    async def _list_rules(self, request: web.Request) -> web.Response:
+        if (problem := _unknown(request)) is not None:
+            return problem
+        if self.busy:
+            self.busy -= 1
+            return _problem(429, "Too Many Requests", "rate-limit-exceeded")
+        start = int(request.query.get("pagination_token", "0"))
+        page = list(self.rules.values())[start : start + RULES_PER_PAGE]
+        meta: dict[str, Any] = {"sent": _now(), "result_count": len(page)}
+        if start + RULES_PER_PAGE < len(self.rules):
+            meta["next_token"] = str(start + RULES_PER_PAGE)
+        # X leaves an empty list out.
+        return web.json_response({"meta": meta} | ({"data": page} if page else {}))
+
+    async def _change_rules(self, request: web.Request) -> web.Response:
+        if (problem := _unknown(request)) is not None:
+            return problem
+        body, dry_run = await request.json(), request.query.get("dry_run") == "true"
+        self.asked.append((dry_run, body))
+        if "delete" in body:
+            for rule_id in body["delete"]["ids"]:
+                del self.rules[rule_id]
+            deleted = {"deleted": len(body["delete"]["ids"]), "not_deleted": 0}
+            return web.json_response({"meta": {"sent": _now(), "summary": deleted}})
+        return self._add(body["add"], dry_run=dry_run)
+
+    def _add(self, wanted: list[dict[str, str]], *, dry_run: bool) -> web.Response:
+        """One bad rule keeps all of a request out."""
+        taken = {rule["value"]: rule["id"] for rule in self.rules.values()}
+        errors: list[dict[str, Any]] = [
+            {
+                "value": rule["value"],
+                "id": taken[rule["value"]],
+                "title": "DuplicateRule",
+                "type": _type("duplicate-rules"),
+            }
+            for rule in wanted
+            if rule["value"] in taken
+        ]
+        errors += [
+            {
+                "value": rule["value"],
+                "details": ["Reference to invalid operator 'mood:'. Operator is not available (at position 1)"],
+                "title": "UnprocessableEntity",
+                "type": _type("invalid-rules"),
+            }
+            for rule in wanted
+            if rule["value"].startswith("mood:")
+        ]
+        if len(self.rules) + len(wanted) > self.max_rules:
+            errors = [{"title": "RulesCapExceeded", "detail": "Rule cap exceeded", "type": _type("rule-cap")}]
+        created = [] if errors else [rule | {"id": str(next(self._rule_ids))} for rule in wanted]
+        if not dry_run:
+            self.rules |= {rule["id"]: rule for rule in created}
+        summary = {
+            "created": len(created),
+            "not_created": len(wanted) - len(created),
+            "valid": len(wanted) - len(errors),
+            "invalid": len(errors),
+        }
+        answer = {"data": created, "errors": errors, "meta": {"sent": _now(), "summary": summary}}
+        return web.json_response({key: value for key, value in answer.items() if value}, status=201)
+
+
+def _unknown(request: web.Request) -> web.Response | None:
+    if request.headers.get("Authorization") == f"Bearer {TOKEN}":
+        return None
+    return web.json_response({"title": "Unauthorized", "type": "about:blank", "status": 401}, status=401)
+
+
+def _problem(status: int, title: str, kind: str, **more: str) -> web.Response:
+    return web.json_response({"title": title, "type": _type(kind), **more}, status=status)
+
+
+def _type(kind: str) -> str:
+    return f"https://api.x.com/2/problems/{kind}"
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z"
+
+
+def reset_in(seconds: float) -> dict[str, str]:
+    """The headers of a used-up rate limit."""
+    reset_at = str(int(time.time() + seconds))
+    return {"x-rate-limit-limit": "50", "x-rate-limit-remaining": "0", "x-rate-limit-reset": reset_at}
