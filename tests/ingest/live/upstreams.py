@@ -7,10 +7,12 @@ from typing import Final
 
 from tests.ingest.live.bluesky_upstreams import JetstreamV1, JetstreamV1Compressed, JetstreamV2, JetstreamV2Compressed
 from tests.ingest.live.upstream import Upstream
+from tests.ingest.live.x_server import XUpstream
 
 UPSTREAMS: Final[tuple[Callable[[], Upstream], ...]] = (
     JetstreamV1,
     JetstreamV1Compressed,
     JetstreamV2,
     JetstreamV2Compressed,
+    XUpstream,
 )
