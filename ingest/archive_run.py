@@ -14,8 +14,8 @@ import msgspec
 from ingest.contract import MAX_IMAGES, Deletion, Image, Post
 from ingest.errors import MalformedMedia
 from ingest.media import make_safe
-from ingest.producer import Producer
 from ingest.report import EMPTY, Tally
+from ingest.sink import Sink
 from ingest.sources.items import Draft, Item, Picture, Skipped, Source
 from ingest.subjects import subject_of
 from ingest.tasks import cancel
@@ -40,10 +40,10 @@ _Waiting = tuple[Item, asyncio.Future[_SafeImages] | None]
 class ArchiveRun:
     """A reader that keeps pictures decoding ahead, and a sender that keeps the order; topics may be exchanged."""
 
-    def __init__(self, source: Source, producer: Producer, topics: Topics, *, speed: float | None) -> None:
+    def __init__(self, source: Source, sink: Sink, topics: Topics, *, speed: float | None) -> None:
         self.topics = topics
         self.tally = Tally()
-        self._source, self._producer = source, producer
+        self._source, self._sink = source, sink
         self._clock = ReplayClock(speed if source.kind == "replay" else None)
         self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue(MAX_WAITING)
         self._pool = ThreadPoolExecutor(MEDIA_THREADS, "media")
@@ -68,7 +68,7 @@ class ArchiveRun:
             await self._sending
         finally:
             await cancel(ending)
-        await self._producer.flush()
+        await self._sink.flush()
 
     async def close(self) -> None:
         await cancel(self._sending)
@@ -97,9 +97,9 @@ class ArchiveRun:
                 log.debug("skipped %s: %s", item.item, item.reason)
                 self.tally.skipped[item.reason] += 1
             elif isinstance(item, Deletion):
-                await self._producer.send(item)
+                await self._sink.send(item)
             elif (post := self._finish(item, await images if images is not None else _NO_IMAGES)) is not None:
-                await self._producer.send(post)
+                await self._sink.send(post)
 
     def _finish(self, draft: Draft, safe: _SafeImages) -> Post | None:
         """The post with images and topics; None if nothing of it is left."""

@@ -17,8 +17,8 @@ import msgspec
 from ingest.contract import MAX_IMAGES, Deletion, Post
 from ingest.cursors import Cursors, Held
 from ingest.pictures import ImageOf, LatePictures
-from ingest.producer import Producer
 from ingest.report import EMPTY, Tally
+from ingest.sink import Sink
 from ingest.sources.items import Draft, Item, LiveSource
 from ingest.subjects import subject_of
 from ingest.tasks import cancel
@@ -41,12 +41,10 @@ class LiveRun:
     keep_all: posts no topic matches are sent too.
     """
 
-    def __init__(
-        self, source: LiveSource, producer: Producer, topics: Topics, *, image_of: ImageOf, keep_all: bool
-    ) -> None:
+    def __init__(self, source: LiveSource, sink: Sink, topics: Topics, *, image_of: ImageOf, keep_all: bool) -> None:
         self.topics = topics
         self.tally = Tally()
-        self._source, self._producer, self._keep_all = source, producer, keep_all
+        self._source, self._sink, self._keep_all = source, sink, keep_all
         self._cursors = Cursors(source.cursor)
         self._pictures = LatePictures(image_of, self._send_held, self.tally)
         self._sent: dict[str, None] = {}
@@ -70,7 +68,7 @@ class LiveRun:
     async def finish(self, *, stopped: bool) -> None:
         """Returns when all that was read is acknowledged; after a stop without waiting for pictures."""
         await (self._pictures.stop() if stopped else self._pictures.finish())
-        await self._producer.flush()
+        await self._sink.flush()
 
     async def close(self) -> None:
         await self._pictures.close()
@@ -97,7 +95,7 @@ class LiveRun:
             else:
                 assert item.author is not None
                 self._pictures.forget_author(item.author, DELETED)
-            await self._producer.send(item, self._cursors.hold(self._source.cursor).release)
+            await self._sink.send(item, self._cursors.hold(self._source.cursor).release)
         else:
             log.debug("skipped %s: %s", item.item, item.reason)
             self.tally.skipped[item.reason] += 1
@@ -115,7 +113,7 @@ class LiveRun:
         held = self._cursors.hold(self._source.cursor)
         self._remember(post.id)
         if not media:
-            await self._producer.send(post, held.release)
+            await self._sink.send(post, held.release)
             return
         if len(media) > MAX_IMAGES:
             self.tally.warnings[f"images past the first {MAX_IMAGES} left out"] += 1
@@ -148,7 +146,7 @@ class LiveRun:
     async def _send_held(self, post: Post, held: Held) -> None:
         held.hold()
         try:
-            await self._producer.send(post, held.release)
+            await self._sink.send(post, held.release)
         except asyncio.CancelledError:  # it waited for room, and was not sent
             held.release()
             raise

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 
@@ -18,6 +18,7 @@ from ingest.producer import Producer
 from ingest.progress import ProgressLog
 from ingest.report import IngestReport, Tally, new_run, snapshot
 from ingest.settings import Settings
+from ingest.sink import Sink
 from ingest.sources.items import LiveSource, Source
 from ingest.tasks import cancel
 from ingest.topics import Topics, TopicsFile
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Run(Protocol):
-    """How one kind of source gets to the producer."""
+    """How one kind of source gets to the sink."""
 
     topics: Topics
     tally: Tally
@@ -55,20 +56,21 @@ async def ingest(
     run: str | None = None,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
+    sink: AbstractAsyncContextManager[Sink] | None = None,
 ) -> IngestReport:
     """Sends a source to Kafka until it ends, `limit` items are read or `stop` is set; then flushes and reports.
 
-    topics_file: read again whenever it is edited; speed: event seconds per second, for replays; None is as fast as
-    Kafka takes them.
+    sink: where to send it instead; topics_file: read again whenever it is edited; speed: event seconds per second,
+    for replays; None is as fast as Kafka takes them.
     Raises BrokerUnreachable, and BadSource where the source turns out to be unusable on the way.
     """
     name = run or new_run()
-    async with Producer(settings, run=name) as producer, AsyncExitStack() as stack:
-        going = await _run_of(source, settings, producer, topics, speed, stack)
+    async with sink or Producer(settings, run=name) as taking, AsyncExitStack() as stack:
+        going = await _run_of(source, settings, taking, topics, speed, stack)
         stack.push_async_callback(going.close)
 
         def report() -> IngestReport:
-            return _report(name, source, settings, producer, going.tally)
+            return _report(name, source, settings, taking, going.tally)
 
         if on_progress is not None:
             await stack.enter_async_context(_beside(_report_regularly(report, on_progress)))
@@ -81,19 +83,19 @@ async def ingest(
 async def _run_of(
     source: Source,
     settings: Settings,
-    producer: Producer,
+    sink: Sink,
     topics: Topics,
     speed: float | None,
     stack: AsyncExitStack,
 ) -> Run:
     if source.kind != "live":
-        return ArchiveRun(source, producer, topics, speed=speed)
+        return ArchiveRun(source, sink, topics, speed=speed)
     from ingest.live_run import LiveRun  # with an HTTP client and a process pool: not for archives
     from ingest.pictures import opened_pictures
 
     live = cast(LiveSource, source)
     image_of = await stack.enter_async_context(opened_pictures((*live.media_hosts, *settings.media_hosts)))
-    going = LiveRun(live, producer, topics, image_of=image_of, keep_all=settings.keep_all)
+    going = LiveRun(live, sink, topics, image_of=image_of, keep_all=settings.keep_all)
     if settings.state_dir is not None:
         file = CursorFile(settings.state_dir, namespace=settings.namespace, source=source.name)
         await asyncio.to_thread(file.save, going.cursor)  # a folder that cannot be written to is told at once
@@ -126,21 +128,21 @@ async def _work(going: Run, settings: Settings, limit: int | None, stop: asyncio
         await cancel(reading, stopping, finishing)
 
 
-def _report(run: str, source: Source, settings: Settings, producer: Producer, tally: Tally) -> IngestReport:
+def _report(run: str, source: Source, settings: Settings, sink: Sink, tally: Tally) -> IngestReport:
     return IngestReport(
         run=run,
         namespace=settings.namespace,
         source=source.name,
         read=tally.read,
-        sent=producer.sent,
+        sent=sink.sent,
         skipped=dict(tally.skipped),
-        failed=dict(producer.failed),
+        failed=dict(sink.failed),
         warnings=dict(tally.warnings),
         started_at=tally.started_at,
         finished_at=datetime.now(UTC),
         media=dict(tally.media),
-        waited_s=round(producer.waited_s, 3),
-        silent_s=round(producer.silent_s, 3),
+        waited_s=round(sink.waited_s, 3),
+        silent_s=round(sink.silent_s, 3),
         state=snapshot(cast(LiveSource, source).state) if source.kind == "live" else None,
     )
 
@@ -214,6 +216,7 @@ async def run(
     topics_file: TopicsFile | None = None,
     speed: float | None = None,
     limit: int | None = None,
+    sink: AbstractAsyncContextManager[Sink] | None = None,
 ) -> IngestReport:
     """`ingest` as a process of its own: logs its progress; SIGTERM or Ctrl-C flushes what was read and reports."""
     stop = asyncio.Event()
@@ -236,4 +239,5 @@ async def run(
             limit=limit,
             on_progress=show,
             stop=stop,
+            sink=sink,
         )
