@@ -40,6 +40,9 @@ class Decoder:
     ) -> None:
         self._workers = [_Worker(limit_s=limit_s, memory_bytes=memory_bytes) for _ in range(processes)]
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()  # the last one used has the warmest caches
+        for worker in self._workers:
+            self._idle.put_nowait(worker)
+        self._is_closed = False
 
     async def __aenter__(self) -> Decoder:
         try:
@@ -47,15 +50,17 @@ class Decoder:
         except BaseException:
             await self._close()
             raise
-        for worker in self._workers:
-            self._idle.put_nowait(worker)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._close()
 
     async def _close(self) -> None:
-        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        self._is_closed = True
+        for worker in self._workers:
+            worker.kill()
+        for _ in self._workers:  # each comes back here once the picture it was at is refused
+            await (await self._idle.get()).stop()
 
     @property
     def restarts(self) -> int:
@@ -70,6 +75,8 @@ class Decoder:
             raise MalformedMedia("too large", f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
         worker = await self._idle.get()
         try:
+            if self._is_closed:
+                raise MalformedMedia("decoder closed")
             answer = await worker.ask(data)
         finally:
             self._idle.put_nowait(worker)
@@ -142,14 +149,16 @@ class _Worker:
         assert self._process is not None
         return self._process
 
+    def kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
     async def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            process.kill()
-        # Also empties the pipes and closes them.
-        await process.communicate()
+        self.kill()
+        if self._process is not None:
+            await self._process.communicate()  # empties the pipes too, and closes them
+        self._process = None
 
 
 async def _write(process: asyncio.subprocess.Process, data: bytes) -> None:
