@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.ingest.live.bluesky_upstreams import JetstreamV1, JetstreamV1Compressed, JetstreamV2, JetstreamV2Compressed
+from tests.ingest.live.mastodon_upstream import MastodonUpstream
+from tests.ingest.live.reddit_upstream import RedditUpstream
+from tests.ingest.live.rss_upstream import RssUpstream
 from tests.ingest.live.upstream import Upstream
 from tests.ingest.live.x_server import XUpstream
 
@@ -15,4 +18,7 @@ UPSTREAMS: Final[tuple[Callable[[], Upstream], ...]] = (
     JetstreamV2,
     JetstreamV2Compressed,
     XUpstream,
+    MastodonUpstream,
+    RedditUpstream,
+    RssUpstream,
 )

@@ -1,0 +1,177 @@
+"""HTTP with servers that may stall, drip or never end: each read has a deadline and a limit in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+import httpx
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole addresses, and some have a key in them
+
+USER_AGENT: Final = "moodstream/0.1 (sentiment monitor, reads public posts)"
+MAX_REDIRECTS: Final = 5
+MAX_BODY_BYTES: Final = 16 << 20
+MAX_EVENT_BYTES: Final = 2 << 20
+DEADLINE_S: Final = 30.0
+MAX_RETRY_AFTER_S: Final = 3600.0
+
+
+class TryAgain(Exception):
+    """The upstream cannot be read now.
+
+    problem: short, without secrets; after_s: the wait it asks for; has_begun: an answer had come in part.
+    """
+
+    def __init__(self, problem: str, *, after_s: float | None = None, has_begun: bool = False) -> None:
+        self.problem, self.after_s, self.has_begun = problem, after_s, has_begun
+        super().__init__(problem)
+
+
+class Answer(NamedTuple):
+    """A whole answer; `url` is where redirects led, moved: for good."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: str
+    moved: bool = False
+
+
+def open_client(*, timeout_s: float = DEADLINE_S, user_agent: str = USER_AGENT) -> httpx.AsyncClient:
+    """A client that follows a few redirects; httpx keeps credentials from other hosts on the way."""
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None),
+        headers={"User-Agent": user_agent},
+        follow_redirects=True,
+        max_redirects=MAX_REDIRECTS,
+        limits=httpx.Limits(max_connections=None),  # one open stream per channel
+    )
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    params: Mapping[str, str | list[str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> Answer:
+    """The answer, of any status. Raises TryAgain if none comes in time, or one of more than MAX_BODY_BYTES."""
+    has_begun = False
+    try:
+        async with (
+            asyncio.timeout(deadline_s),
+            client.stream(method, url, params=params, headers=headers, data=form, auth=auth) as response,
+        ):
+            body, has_begun = bytearray(), True
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise TryAgain(f"an answer of more than {MAX_BODY_BYTES >> 20} MiB")
+            moved = bool(response.history) and all(step.status_code in (301, 308) for step in response.history)
+            return Answer(response.status_code, response.headers, bytes(body), str(response.url), moved)
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        raise TryAgain(problem_of(error), has_begun=has_begun) from None
+
+
+def problem_of(error: Exception) -> str:
+    """One line that is safe to show: an error's own text may quote the request, and with it a token."""
+    match error:
+        case httpx.TooManyRedirects():
+            return "redirects in a circle"
+        case httpx.ConnectTimeout() | httpx.ConnectError():
+            return "no connection"
+        case TimeoutError() | httpx.TimeoutException():
+            return "no answer in time"
+        case httpx.RemoteProtocolError() | httpx.ReadError():
+            return "connection lost"
+        case _:
+            return f"unusable answer ({type(error).__name__})"
+
+
+def refusal(status: int, headers: httpx.Headers) -> TryAgain:
+    """What an unwanted status means for a source that tries again."""
+    with suppress(ValueError):
+        return TryAgain(f"HTTP {status} {HTTPStatus(status).phrase}", after_s=retry_after_s(headers))
+    return TryAgain(f"HTTP {status}", after_s=retry_after_s(headers))
+
+
+def retry_after_s(headers: httpx.Headers) -> float | None:
+    """Seconds the server asks to wait, as a number or a date, at most an hour; None if it does not ask."""
+    for name in ("retry-after", "x-ratelimit-reset"):
+        if value := headers.get(name):
+            seconds = _seconds_until(value)
+            if seconds is not None:
+                return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
+    return None
+
+
+def _seconds_until(value: str) -> float | None:
+    with suppress(ValueError):
+        seconds = float(value)
+        return seconds if seconds == seconds else None
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(ValueError, TypeError):
+            at = parse(value)
+            return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    return None
+
+
+class LiveLines(httpx.AsyncByteStream):
+    """The bytes of an event stream for as long as whole lines keep coming; comment lines are counted as heartbeats.
+
+    silence_s: a line has to end within this time, so that a dripping server is given up like a silent one; only time
+    spent waiting for the server counts.
+    Raises httpx.ReadTimeout when it does not, httpx.ReadError for an event without end.
+    """
+
+    def __init__(self, stream: httpx.AsyncByteStream, *, silence_s: float, skipped: Counter[str]) -> None:
+        self._stream, self._silence_s, self._skipped = stream, silence_s, skipped
+        self._line = bytearray()
+        self._event_bytes = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = aiter(self._stream)
+        clock = asyncio.get_running_loop().time
+        waited = 0.0
+        while True:
+            began = clock()
+            try:
+                async with asyncio.timeout(self._silence_s - waited):
+                    chunk = await anext(chunks, None)
+            except TimeoutError:
+                raise httpx.ReadTimeout(f"no whole line for {self._silence_s:.0f} s") from None
+            if chunk is None:
+                return
+            waited = 0.0 if self._ends_line(chunk) else waited + clock() - began
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def _ends_line(self, chunk: bytes) -> bool:
+        self._line += chunk
+        self._event_bytes += len(chunk)
+        ends = b"\n" in chunk
+        if ends:
+            *lines, rest = self._line.split(b"\n")
+            self._line = rest
+            for line in lines:
+                if line.startswith(b":"):
+                    self._skipped["heartbeat"] += 1
+                if not line.strip():
+                    self._event_bytes = len(rest)
+        if self._event_bytes > MAX_EVENT_BYTES:
+            raise httpx.ReadError(f"an event of more than {MAX_EVENT_BYTES >> 20} MiB")
+        return ends
