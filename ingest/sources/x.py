@@ -78,6 +78,7 @@ class XStream:
         self._client: httpx.AsyncClient | None = None
         self._seen = SeenPosts()
         self._refused: Mapping[str, str] = {}
+        self._compliance_states: list[SourceState] = []
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
         try:
@@ -92,6 +93,7 @@ class XStream:
                         yield item
         finally:
             self._client = None
+            self._compliance_states.clear()
             self.state.phase = "stopped"
             self._budget.close()
 
@@ -126,13 +128,28 @@ class XStream:
         return feeds
 
     async def _posts(self, client: httpx.AsyncClient) -> AsyncGenerator[Item, None]:
-        heard_at = datetime.fromisoformat(self.cursor) if self.cursor is not None else None
-        connection = self._connect(client, STREAM, params=FIELDS, state=self.state, heard_at=heard_at)
+        connection = self._connect(
+            client,
+            STREAM,
+            params=FIELDS,
+            state=self.state,
+            heard_at=self._stopped_at(),
+            set_rules=partial(self._set_rules, client, self.state),
+        )
         async with aclosing(connection.lines()) as lines:
             async for line in lines:
                 for item in self._items(line):
                     yield item
                 self._budget.check()
+
+    def _stopped_at(self) -> datetime | None:
+        """When the run before this one read its last post."""
+        try:
+            at = datetime.fromisoformat(self.cursor) if self.cursor is not None else None
+        except ValueError:
+            self.state.gaps.append("where the last run stopped cannot be read: this one starts now")
+            return None
+        return at if at is None or at.tzinfo is not None else at.replace(tzinfo=UTC)
 
     def _items(self, line: bytes) -> Iterable[Item]:
         self.state.events += 1
@@ -150,17 +167,26 @@ class XStream:
         for post in message.posts:
             self._budget.count(post.id)
             self._seen.add(post.versions)
+            self.state.detail = self._detail()
             draft = draft_of(post, message.includes, authors=self._authors, at=at)
             if isinstance(draft, Skipped):
                 self.state.skipped[draft.reason] += 1
                 continue
-            self.state.lag_s = (at - draft.post.created_at).total_seconds()
+            if not draft.post.revision:  # an edit is as old as its post
+                self.state.lag_s = (at - (draft.post.original_created_at or draft.post.created_at)).total_seconds()
             yield draft
-        refused = f", not followed: {', '.join(self._refused)}" if self._refused else ""
-        self.state.detail = f"connected, {self._budget}{refused}"
+
+    def _detail(self) -> str:
+        detail = f"connected, {self._budget}"
+        if down := sum(state.phase != "live" for state in self._compliance_states):
+            detail += f", {down} of {len(self._compliance_states)} compliance streams down"
+        if self._refused:
+            detail += f", not followed: {', '.join(self._refused)}"
+        return detail
 
     async def _deletions(self, client: httpx.AsyncClient, path: str, partition: int) -> AsyncGenerator[Item, None]:
         state = SourceState(gaps=self.state.gaps)
+        self._compliance_states.append(state)
         connection = self._connect(client, path, params={"partition": str(partition)}, state=state)
         try:
             async with aclosing(connection.lines()) as lines:
@@ -200,7 +226,7 @@ def open_x(options: SourceOptions) -> XStream:
             backfill_minutes = int(backfill[1])
         elif channel != COMPLIANCE:
             raise BadSource(
-                f"channel {channel!r}: X has {COMPLIANCE!r} and 'backfill:1' to 'backfill:{MAX_BACKFILL_MINUTES}' "
+                f"--channel {channel}: X has {COMPLIANCE!r} and 'backfill:1' to 'backfill:{MAX_BACKFILL_MINUTES}' "
                 "(minutes), both for Enterprise apps; what to read is what topics.toml asks for"
             )
     return XStream(
@@ -221,10 +247,10 @@ def _base_url(hosts: tuple[str, ...]) -> str:
     try:
         url = httpx.URL(hosts[0])
     except httpx.InvalidURL as error:
-        raise BadSource(f"host {hosts[0]!r} is no URL: use {API} or leave it out") from error
+        raise BadSource(f"--host {hosts[0]} is no URL: use {API} or leave it out") from error
     if len(hosts) > 1 or not url.host or not (url.scheme == "https" or url.host in LOOPBACK):
         raise BadSource(
-            f"hosts {', '.join(hosts)}: X is one host with https, the token must not go in the clear; {API}"
+            f"--host {' '.join(hosts)}: use one URL, with https so that the token does not go in the clear: {API}"
         )
     return hosts[0]
 

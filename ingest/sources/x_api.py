@@ -56,6 +56,10 @@ class TryAgain(Exception):
         super().__init__(problem)
 
 
+class NoRules(TryAgain):
+    """A stream without rules, or whose rules are not in effect yet."""
+
+
 class Retries:
     """Waits after failures in a row, and says in `state` what for. was_reached: the host is known to be there."""
 
@@ -83,7 +87,9 @@ class Retries:
             )
         wait_s = max(next(self._waits[failure.cause]), failure.reset_s)
         self._state.phase = "waiting"
-        self._state.detail = f"{self._host}: {failure.problem}, again in {wait_s:g} s"
+        self._state.detail = (
+            f"{self._host}: {failure.problem}, again {f'in {wait_s:.0f} s' if wait_s >= 1 else 'at once'}"
+        )
         if wait_s >= WAITS[failure.cause].ceiling:
             self._state.detail += f"; attempt {self._failures} in a row has failed, see https://docs.x.com/status"
         level = logging.WARNING if wait_s >= WAITS[failure.cause].ceiling else logging.INFO
@@ -107,7 +113,8 @@ def open_client(token: str, base_url: str, *, read_timeout_s: float) -> httpx.As
     """No redirects are followed: they would take the token elsewhere."""
     return httpx.AsyncClient(
         base_url=base_url,
-        headers={"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT},
+        # Of compressions only the one X is known to send line by line.
+        headers={"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
         timeout=httpx.Timeout(CONNECT_TIMEOUT_S, read=read_timeout_s, pool=None),
     )
 
@@ -166,8 +173,9 @@ def refusal(response: httpx.Response, body: bytes) -> Exception:
         return out_of_posts(said)
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return TryAgain(said, "rate limit", reset_s=reset_s(response.headers))
-    # 409 is a stream without rules, or whose rules are not in effect yet.
-    if response.is_server_error or status in (httpx.codes.CONFLICT, httpx.codes.REQUEST_TIMEOUT):
+    if status == httpx.codes.CONFLICT:
+        return NoRules(said, "http")
+    if response.is_server_error or status == httpx.codes.REQUEST_TIMEOUT:
         return TryAgain(said, "http")
     return BadSource(f"{response.url.host} does not take the request for {path} ({said}): is this X's API v2?")
 

@@ -115,7 +115,7 @@ def open_counter(environ: Mapping[str, str]) -> UsageCounter:
     value = environ.get(BUDGET, str(DEFAULT_BUDGET))
     if not value.isascii() or not value.isdigit() or int(value) < 1:
         raise BadSettings(f"{BUDGET} is {value!r}: use a whole number of posts per month")
-    folder = Path(environ.get("MOODSTREAM_STATE", ".moodstream/state"))
+    folder = Path(environ.get("MOODSTREAM_STATE") or ".moodstream/state")
     return UsageCounter(budget=int(value), file=folder / "x-usage.json")
 
 

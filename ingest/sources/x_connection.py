@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -16,6 +16,7 @@ from ingest.sources.live import SourceState
 from ingest.sources.x_api import (
     READ_TIMEOUT_S,
     UNREADABLE,
+    NoRules,
     Retries,
     Sleep,
     TryAgain,
@@ -43,7 +44,8 @@ class Connection:
     """The stream at `path`.
 
     state: told of phases, reconnects and gaps. heard_at: when X gave its last sign of life; one of an earlier run says
-    where backfill is to start. backfill_minutes: how far back X goes for this app; 0 is not at all.
+    where backfill is to start. backfill_minutes: how far back X goes for this app; 0 is not at all. set_rules: called
+    when X finds none; somebody may have deleted them.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Connection:
         read_timeout_s: float = READ_TIMEOUT_S,
         heard_at: datetime | None = None,
         backfill_minutes: int = 0,
+        set_rules: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._client, self._path, self._params, self._state = client, path, params, state
         # The rules were set before, so X is there.
         self._retries = Retries(client.base_url.host, state, sleep, was_reached=True)
         self._read_timeout_s, self._backfill_minutes = read_timeout_s, backfill_minutes
+        self._set_rules = set_rules
         self._was_connected = False
         self._closed_until = 0.0
         self.heard_at = heard_at
@@ -85,6 +89,8 @@ class Connection:
                 raise TryAgain("the stream ended", "network")
             except TryAgain as failure:
                 await self._retries.after(failure)
+                if isinstance(failure, NoRules) and self._set_rules is not None:
+                    await self._set_rules()
 
     def _await_window(self) -> None:
         """X asks not to provoke a 429: it says when the last connection of the window is used up."""

@@ -23,7 +23,19 @@ from ingest.sources.x_budget import UsageCounter, open_counter
 from ingest.sources.x_compliance import SeenPosts
 from ingest.sources.x_posts import FIELDS, draft_of, read_message, rendition
 from ingest.sources.x_rules import RuleChanges
-from tests.ingest.live.upstream import Create, Cut, Edit, Raw, Refuse, Script, Step, deletions_of, drafts_of, time_of
+from tests.ingest.live.upstream import (
+    Create,
+    Cut,
+    Edit,
+    Heartbeat,
+    Raw,
+    Refuse,
+    Script,
+    Step,
+    deletions_of,
+    drafts_of,
+    time_of,
+)
 from tests.ingest.live.x_server import AUTHOR, QUERIES, TOKEN, XUpstream, id_of, post_of, reset_in, snowflake
 
 AUTHORS = AuthorHash(b"key")
@@ -183,6 +195,13 @@ async def test_all_fields_are_asked_for_and_we_say_who_we_are(x: XUpstream) -> N
     assert {"note_tweet", "edit_history_tweet_ids", "lang", "withheld"} <= set(FIELDS["tweet.fields"].split(","))
 
 
+@pytest.mark.parametrize("chunk_bytes", [None, 1, 7])
+async def test_a_compressed_stream_is_read_as_it_comes(x: XUpstream, chunk_bytes: int | None) -> None:
+    x.headers = {"Content-Encoding": "gzip"}
+    x.play(Script.of(Create(1), Heartbeat(), Create(2), chunk_bytes=chunk_bytes))
+    assert len(await read(x.open(), 2)) == 2 and x.stage.attempts == 1
+
+
 async def waits_for(*failures: TryAgain) -> list[float]:
     waited: list[float] = []
 
@@ -300,6 +319,13 @@ async def test_backfill_fills_what_a_cut_and_a_restart_left_out(x: XUpstream) ->
     assert len(second.state.gaps) == 1, "backfill reaches back 5 of 7 minutes"
 
 
+async def test_an_unreadable_cursor_is_a_gap(x: XUpstream) -> None:
+    x.play(Script.of(Create(1)))
+    source = x.open(backfill_minutes=5, cursor="yesterday")
+    await read(source, 1)
+    assert source.state.gaps == ["where the last run stopped cannot be read: this one starts now"]
+
+
 async def test_a_stream_has_no_cursor_without_backfill(x: XUpstream) -> None:
     x.play(Script.of(Create(1)))
     source = x.open()
@@ -347,10 +373,10 @@ def test_it_opens_with_a_token_alone_and_keeps_it_to_itself(tmp_path: Path) -> N
         ({"environ": {"MOODSTREAM_X_TOKEN": "two\nlines"}}, BadCredentials, "no token has"),
         ({"environ": {"MOODSTREAM_X_BUDGET_POSTS": "lots"}}, BadSettings, "MOODSTREAM_X_BUDGET_POSTS is 'lots'"),
         ({"queries": {}}, BadSource, "add one to topics.toml"),
-        ({"channels": ("backfill:9",)}, BadSource, "'backfill:9'"),
-        ({"hosts": ("http://api.x.com",)}, BadSource, "must not go in the clear"),
-        ({"hosts": ("https://a.example", "https://b.example")}, BadSource, "one host"),
-        ({"hosts": ("api.x.com",)}, BadSource, "one host with https"),
+        ({"channels": ("backfill:9",)}, BadSource, "--channel backfill:9"),
+        ({"hosts": ("http://api.x.com",)}, BadSource, "does not go in the clear"),
+        ({"hosts": ("https://a.example", "https://b.example")}, BadSource, "use one URL"),
+        ({"hosts": ("api.x.com",)}, BadSource, "use one URL, with https"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(
@@ -409,6 +435,18 @@ async def test_a_query_somebody_else_asks_for_needs_no_rule(x: XUpstream) -> Non
     x.rules = {"1": {"id": "1", "value": QUERIES["Line 9"], "tag": "theirs"}}
     await play(x, Create(1), number=1)
     assert values(x) == set(QUERIES.values()) and x.rules["1"]["tag"] == "theirs"
+
+
+async def test_rules_somebody_deleted_are_set_again(x: XUpstream) -> None:
+    x.play(Script.of(Create(1), Cut(), Create(2)))
+    items: list[Item] = []
+    async with asyncio.timeout(10), aclosing(aiter(x.open())) as stream:
+        async for item in stream:
+            items.append(item)
+            x.rules.clear()
+            if len(items) == 2:
+                break
+    assert x.waits.seconds == [5] and [dry_run for dry_run, _ in x.asked] == [True, False] * 2
 
 
 async def test_topics_may_change_while_it_reads(x: XUpstream) -> None:
@@ -567,6 +605,17 @@ def test_deletions_of_posts_that_never_came_are_left_out() -> None:
     for minute in (2, 3, 4):
         seen.add([snowflake(NOON + timedelta(minutes=minute))])
     assert seen.first_of(during) == during, "it may be among those forgotten"
+
+
+async def test_compliance_streams_that_are_down_are_told(x: XUpstream) -> None:
+    x.extra = {("/2/tweets/compliance/stream", "1"): [event("delete", **tweet(1))]}
+    x.broken_partition = "3"
+    x.play(Script(tuple(Create(number) for number in range(1, 3000))))
+    source = x.open(compliance=True)
+    async with asyncio.timeout(10), aclosing(aiter(source)) as stream:
+        async for _ in stream:
+            if "2 of 8 compliance streams down" in source.state.detail:
+                break
 
 
 async def test_compliance_without_access_is_told(x: XUpstream) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -97,12 +98,23 @@ def post_of(number: int, *, edit: int = 0, pictures: int = 0, **changes: Any) ->
     }
 
 
+class GzipConnection(HttpConnection):
+    """Compresses the stream, each event so that it can be read when it comes."""
+
+    def __init__(self, request: web.Request, *, heartbeat: bytes | None = None, **options: Any) -> None:
+        super().__init__(request, **options)  # a bare heartbeat would break the compressed stream
+        self._compressor = zlib.compressobj(wbits=31)
+
+    async def send(self, data: bytes) -> None:
+        await super().send(self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH))
+
+
 class XUpstream:
     """The adapter for X.
 
     rules: of the app, id → rule; asked: requests to the rules endpoint, as (dry run, body).
     busy: how often the rules endpoint still answers 429; max_rules: what it takes.
-    extra: lines the compliance streams send, by (path, partition); headers: of the stream's answers.
+    extra: lines the compliance streams send, by (path, partition); one partition may be broken; headers: of the stream's answers.
     """
 
     name = "x"
@@ -122,6 +134,7 @@ class XUpstream:
         self.headers: dict[str, str] = {}
         self.max_rules = 1000
         self.busy = 0
+        self.broken_partition = ""
         self._rule_ids = count(1166916266197536768)
         self._stack = AsyncExitStack()
         self.play(Script.of())
@@ -200,9 +213,8 @@ class XUpstream:
             return _problem(
                 409, "ConnectionException", "streaming-connection", connection_issue="RuleConfigurationIssue"
             )
-        connection = HttpConnection(
-            request, headers=self.headers, chunk_bytes=self.stage.chunk_bytes, heartbeat=KEEP_ALIVE
-        )
+        kind = GzipConnection if self.headers.get("Content-Encoding") == "gzip" else HttpConnection
+        connection = kind(request, headers=self.headers, chunk_bytes=self.stage.chunk_bytes, heartbeat=KEEP_ALIVE)
         async with connection:
             await self.stage.play(connection)
         return connection.response
@@ -212,6 +224,8 @@ class XUpstream:
             return problem
         if not self.extra:
             return _problem(403, "Client Forbidden", "client-forbidden", detail="Enterprise access is required.")
+        if request.query["partition"] == self.broken_partition:
+            return web.Response(status=503)
         async with HttpConnection(request, headers={}, heartbeat=KEEP_ALIVE) as connection:
             for line in self.extra.get((request.path, request.query["partition"]), ()):
                 await connection.send(line + KEEP_ALIVE)
