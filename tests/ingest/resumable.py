@@ -1,0 +1,84 @@
+"""A program that ingests a made-up live source of COUNT posts, going on where it was when it is killed.
+
+    python -m tests.ingest.resumable KAFKA NAMESPACE STATE_FOLDER
+
+Every fifth post has a picture, some of them late; every tenth is deleted soon after. About 4 s when not killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import ingest.pictures
+import ingest.service
+from ingest.contract import Deletion, Image, Post
+from ingest.cursors import CursorFile
+from ingest.live_run import LiveRun
+from ingest.producer import Producer
+from ingest.service import _saved, _work
+from ingest.settings import Settings
+from ingest.sources.items import Draft, Item, Kind, MediaLink, Picture
+from ingest.sources.live import SourceState
+from ingest.topics import Topics
+
+COUNT: Final = 2000
+PIXEL: Final = Image(jpeg=b"jpeg", sha256=b"s", phash=b"p", width=1, height=1)
+
+
+def has_picture(number: int) -> bool:
+    return number % 5 == 1
+
+
+class Numbers:
+    """Post after post, each with the cursor before the next one; a deletion three posts after its post."""
+
+    name = "numbers"
+    kind: Kind = "live"
+    media_hosts: tuple[str, ...] = ()
+
+    def __init__(self, cursor: str | None) -> None:
+        self.cursor, self.state = cursor, SourceState("live")
+
+    async def __aiter__(self) -> AsyncGenerator[Item, None]:
+        for number in range(int(self.cursor or 0), COUNT + 3):
+            now = datetime.now(UTC)
+            if number < COUNT:
+                post = Post(id=f"x:{number}", source="x", created_at=now, ingested_at=now, text="a tram")
+                self.cursor = str(number)  # the deletion below belongs to it
+                links = (MediaLink(url="https://pictures.example/1.jpg"),) if has_picture(number) else ()
+                yield Draft(post=post, links=links)
+            if number >= 3 and (number - 3) % 10 == 7:
+                self.cursor = str(number)
+                yield Deletion(source="x", deleted_at=now, ingested_at=now, post_id=f"x:{number - 3}")
+            self.cursor = str(number + 1)
+            await asyncio.sleep(0.001)
+
+
+async def image_of(_: MediaLink | Picture) -> Image:
+    await asyncio.sleep(Random().choice([0.0, 0.01, 0.2]))
+    return PIXEL
+
+
+async def main(kafka: str, namespace: str, folder: Path) -> None:
+    ingest.pictures.TEXT_WAITS_S = 0.05  # type: ignore[misc]
+    ingest.service.CURSOR_EVERY_S = 0.05  # type: ignore[misc]
+    settings = Settings(kafka=kafka, namespace=namespace, partitions=3, idempotence=False)
+    file = CursorFile(folder, namespace=namespace, source=Numbers.name)
+    source = Numbers(file.load())
+    async with Producer(settings, run="r") as producer:
+        run = LiveRun(source, producer, Topics(), image_of=image_of, keep_all=True)
+        async with _saved(file, lambda: run.cursor):
+            sys.stdout.write("reading\n")
+            sys.stdout.flush()
+            await _work(run, settings, None, asyncio.Event())
+        await run.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
