@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from ingest.errors import MediaUnavailable
-from ingest.guard import AllowList, GuardedBackend, GuardedTransport, Resolve, SystemResolver
+from ingest.guard import AllowList, GuardedBackend, GuardedTransport, Resolve, SystemResolver, host_of
 from ingest.hosts import ASKED_REST_S, Host, Hosts
 from ingest.media import MAGIC_BYTES, MAX_BYTES, kind_of
 
@@ -121,7 +121,7 @@ class MediaFetcher:
 
     async def _ask(self, url: httpx.URL, deadline: float) -> bytes | str:
         """The picture, or where the host sends us."""
-        host = self._hosts[url.host]
+        host = self._hosts[host_of(url)]
         _check_rest(host, url)
         async with _Turn(host.slots, deadline, "host too busy"):
             _check_rest(host, url)  # it may have failed while we waited
@@ -210,18 +210,18 @@ def _translated(url: httpx.URL) -> Iterator[None]:
     try:
         yield
     except (TimeoutError, httpcore.TimeoutException) as error:
-        raise _HostFailed("too slow", url.host) from error
+        raise _HostFailed("too slow", host_of(url)) from error
     except httpcore.NetworkError as error:
-        raise _HostFailed("no connection", f"{url.host}: {error}") from error
+        raise _HostFailed("no connection", f"{host_of(url)}: {error}") from error
     except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
-        raise _HostFailed("broken response", f"{url.host}: {error}") from error
-    except (httpx.InvalidURL, ValueError) as error:
-        raise MediaUnavailable("broken response", f"{url.host}: {error}") from error
+        raise _HostFailed("broken response", f"{host_of(url)}: {error}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # what httpx thinks of a redirect's target
+        raise MediaUnavailable("broken response", f"{host_of(url)}: {error}") from error
 
 
 def _check_rest(host: Host, url: httpx.URL) -> None:
     if host.is_resting:
-        raise MediaUnavailable("host resting", f"{url.host} failed too often, or asked for it")
+        raise MediaUnavailable("host resting", f"{host_of(url)} failed too often, or asked for it")
 
 
 def _check_status(response: httpx.Response) -> None:

@@ -9,6 +9,7 @@ a TCP connection made before the check, is why this is not left to httpx-secure 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ _NOT_PUBLIC_4: Final = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24",
 _NOT_PUBLIC_6: Final = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _UNICAST_6: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+_HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]+(\.[0-9]+)*")
+"""A name (with no dot at its end, which would be a second spelling of it) or an address, with no zone."""
 
 
 def is_public(address: str) -> bool:
@@ -72,12 +75,12 @@ class AllowList:
         name = entry.removeprefix("*.")
         try:
             url = httpx.URL(f"any://{name}/")
-            host = _host(url)
+            host = host_of(url)
         except (httpx.InvalidURL, ValueError):
             url, host = httpx.URL(), ""
         wild = name != entry
         bare = url.raw_path == b"/" and not url.userinfo and not url.query and not url.fragment
-        if not host or "*" in host or not bare or (wild and (url.port is not None or "." not in host)):
+        if not _HOST.fullmatch(host) or not bare or (wild and (url.port is not None or "." not in host)):
             raise BadSettings(
                 f"media host {entry!r} cannot be used: give a host (cdn.example.org), all hosts under one "
                 "(*.example.org), or a host and port that you vouch for (127.0.0.1:8000)"
@@ -93,14 +96,14 @@ class AllowList:
     def admit(self, link: str, *, referrer: httpx.URL | None = None) -> httpx.URL:
         """The URL of a link, relative to what redirected to it. Raises MediaUnavailable if it must not be asked."""
         url = _parsed(link, referrer)
-        host, port = _host(url), url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
+        host, port = host_of(url), url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
         if url.userinfo:
             raise MediaUnavailable("credentials in URL", host)
         if url.scheme not in ("http", "https"):
             raise MediaUnavailable("not https", f"{url.scheme}://{host}")
         if self.trusts(host, port):
             if referrer is not None and (referrer.scheme, url.scheme) == ("https", "http"):
-                raise MediaUnavailable("not https", f"{referrer.host} redirects to http://{host}")
+                raise MediaUnavailable("not https", f"{host_of(referrer)} redirects to http://{host}")
             return url
         if host not in self._hosts and not any(parent in self._parents for parent in _parents(host)):
             raise MediaUnavailable("host not allowed", host)
@@ -118,13 +121,13 @@ def _parsed(link: str, referrer: httpx.URL | None) -> httpx.URL:
         url = httpx.URL(link) if referrer is None else referrer.join(link)
     except (httpx.InvalidURL, ValueError) as error:  # ValueError: characters that no encoding takes
         raise MediaUnavailable("bad URL", str(error)) from error
-    if not url.host:
+    if not _HOST.fullmatch(host_of(url)):
         raise MediaUnavailable("bad URL", f"{link[:80]!r} names no host")
     return url
 
 
-def _host(url: httpx.URL) -> str:
-    """As it is resolved, and as it stands in the connection: lower case, international names in their ASCII form."""
+def host_of(url: httpx.URL) -> str:
+    """The host as it is resolved: lower case, international names in their ASCII form (`url.host` fails on some)."""
     return url.raw_host.decode("ascii")
 
 
