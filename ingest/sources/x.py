@@ -1,7 +1,8 @@
-"""X: the filtered stream of API v2, and for Enterprise apps its compliance streams.
+"""X: the filtered stream of API v2, and what X tells of deletions.
 
-    stream ──▶ messages ──▶ drafts ──┐
-    compliance streams ──▶ deletions ┴──▶ items       rules follow the topics, the budget ends it all
+    stream ──▶ messages ──▶ drafts ──────────┐
+    batch compliance (any app) ──▶ deletions ┼──▶ items       rules follow the topics, the budget ends it all
+    compliance streams (Enterprise) ──▶  "   ┘
 
 X does not give again what was posted while nobody listened, except to Enterprise apps (channel `backfill:N`): such
 stretches are told as gaps. `cursor` is the time of the last post where there is backfill, else None.
@@ -11,24 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from ingest.authors import AuthorHash
-from ingest.contract import Deletion
 from ingest.errors import BadCredentials, BadSource, BadTopics
-from ingest.sources import x_rules
+from ingest.sources import x_batch, x_rules
 from ingest.sources.items import Draft, Item, Kind, Skipped
 from ingest.sources.live import SourceState, secret
 from ingest.sources.x_api import API, GET_TOKEN, READ_TIMEOUT_S, TOKEN, UNREADABLE, Retries, Sleep, open_client
-from ingest.sources.x_budget import UsageCounter, open_counter
-from ingest.sources.x_compliance import PARTITIONS, STREAMS, SeenPosts, outcome_of, read_events
+from ingest.sources.x_batch import PostLog
+from ingest.sources.x_budget import UsageCounter, open_counter, state_folder
+from ingest.sources.x_compliance import PARTITIONS, STREAMS, SeenPosts
 from ingest.sources.x_connection import MAX_BACKFILL_MINUTES, Connection
+from ingest.sources.x_feeds import Feed, compliance, merged, optional
 from ingest.sources.x_posts import FIELDS, MEDIA_HOST, Message, draft_of, read_message
 from ingest.sources.x_rules import RuleChanges
 
@@ -37,15 +40,16 @@ if TYPE_CHECKING:
 
 STREAM: Final = "/2/tweets/search/stream"
 COMPLIANCE: Final = "compliance"
+BATCH: Final = "batch-compliance"
 BACKFILL: Final = re.compile(rf"backfill:([1-{MAX_BACKFILL_MINUTES}])")
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-MAX_WAITING: Final = 64
 
 
 class XStream:
     """Posts that match the topics' queries (topic → query), as X delivers them.
 
-    compliance: read the compliance streams as well; backfill_minutes: how far back X goes for this app.
+    with_compliance: read the compliance streams as well; post_log: where ids are kept for batch compliance, None to do
+    without; backfill_minutes: how far back X goes for this app.
     """
 
     name = "x"
@@ -60,7 +64,8 @@ class XStream:
         authors: AuthorHash,
         budget: UsageCounter,
         base_url: str = API,
-        compliance: bool = False,
+        with_compliance: bool = False,
+        post_log: PostLog | None = None,
         backfill_minutes: int = 0,
         cursor: str | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
@@ -73,7 +78,8 @@ class XStream:
             Connection, sleep=sleep, read_timeout_s=read_timeout_s, backfill_minutes=backfill_minutes
         )
         self._queries, self._authors, self._budget = dict(queries), authors, budget
-        self._compliance, self._backfill_minutes = compliance, backfill_minutes
+        self._with_compliance, self._post_log = with_compliance, post_log
+        self._backfill_minutes = backfill_minutes
         self._sleep = sleep
         self._client: httpx.AsyncClient | None = None
         self._seen = SeenPosts()
@@ -86,7 +92,7 @@ class XStream:
             async with self._open() as client:
                 await self._start_following(client)
                 self._client = client
-                async with aclosing(_merged(self._feeds(client))) as items:
+                async with aclosing(merged(list(self._feeds(client)))) as items:
                     async for item in items:
                         if self._backfill_minutes and isinstance(item, Draft):
                             self.cursor = item.post.ingested_at.isoformat()
@@ -111,7 +117,7 @@ class XStream:
         """Raises BadTopics if X takes none of the queries; goes on with those it takes."""
         self.state.phase, self.state.detail = "connecting", "bringing X's rules in step with the topics"
         await self._set_rules(client, self.state)
-        if len(self._refused) == len(self._queries):
+        if self._refused and len(self._refused) == len(self._queries):
             topic, reason = next(iter(self._refused.items()))
             raise BadTopics(f"X does not take this query: {reason}", topic=topic, query=self._queries[topic])
 
@@ -121,11 +127,18 @@ class XStream:
         self._refused = changes.refused
         return changes
 
-    def _feeds(self, client: httpx.AsyncClient) -> list[AsyncGenerator[Item, None]]:
-        feeds = [self._posts(client)]
-        if self._compliance:
-            feeds += [self._deletions(client, path, partition) for path in STREAMS for partition in PARTITIONS]
-        return feeds
+    def _feeds(self, client: httpx.AsyncClient) -> Iterator[Feed]:
+        yield self._posts(client)
+        if self._post_log is not None:
+            retries = Retries(client.base_url.host, SourceState(), self._sleep)
+            yield optional(x_batch.deletions(client, self._post_log, retries=retries, sleep=self._sleep), BATCH)
+        if self._with_compliance:
+            for path, partition in product(STREAMS, PARTITIONS):
+                state = SourceState(gaps=self.state.gaps)
+                self._compliance_states.append(state)
+                connection = self._connect(client, path, params={"partition": str(partition)}, state=state)
+                feed = compliance(connection, seen=self._seen, authors=self._authors, state=self.state)
+                yield optional(feed, COMPLIANCE)
 
     async def _posts(self, client: httpx.AsyncClient) -> AsyncGenerator[Item, None]:
         connection = self._connect(
@@ -157,6 +170,7 @@ class XStream:
             message = read_message(line)
         except UNREADABLE:
             self.state.skipped["malformed message"] += 1
+            self._budget.count(str(hash(line)))  # X may have billed it
             return
         if not message.posts:
             self.state.skipped["message of another kind"] += 1
@@ -167,6 +181,8 @@ class XStream:
         for post in message.posts:
             self._budget.count(post.id)
             self._seen.add(post.versions)
+            if self._post_log is not None:
+                self._post_log.add(post.id, post.versions[0])
             self.state.detail = self._detail()
             draft = draft_of(post, message.includes, authors=self._authors, at=at)
             if isinstance(draft, Skipped):
@@ -184,33 +200,6 @@ class XStream:
             detail += f", not followed: {', '.join(self._refused)}"
         return detail
 
-    async def _deletions(self, client: httpx.AsyncClient, path: str, partition: int) -> AsyncGenerator[Item, None]:
-        state = SourceState(gaps=self.state.gaps)
-        self._compliance_states.append(state)
-        connection = self._connect(client, path, params={"partition": str(partition)}, state=state)
-        try:
-            async with aclosing(connection.lines()) as lines:
-                async for line in lines:
-                    for deletion in self._deletions_in(line):
-                        yield deletion
-        except BadCredentials as error:
-            raise BadCredentials(f"{error}; X opens it to Enterprise apps only: leave out {COMPLIANCE!r}") from error
-
-    def _deletions_in(self, line: bytes) -> Iterable[Deletion]:
-        self.state.events += 1
-        try:
-            events = read_events(line).data
-        except UNREADABLE:
-            self.state.skipped["malformed compliance message"] += 1
-            return
-        at = datetime.now(UTC)
-        for kind, event in events.items():
-            deletion, reason = outcome_of(kind, event, seen=self._seen, authors=self._authors, at=at)
-            if deletion is not None:
-                yield deletion
-            else:
-                self.state.skipped[reason] += 1
-
 
 def open_x(options: SourceOptions) -> XStream:
     """Raises BadCredentials, BadSource or BadSettings, naming what to set."""
@@ -220,25 +209,33 @@ def open_x(options: SourceOptions) -> XStream:
     # httpx would quote a token it cannot put into a header in its error.
     if re.fullmatch(r"[\x21-\x7e]+", token) is None:
         raise BadCredentials(f"{TOKEN} has blanks or letters inside that no token has: {GET_TOKEN} again")
-    backfill_minutes = 0
-    for channel in options.channels:
-        if (backfill := BACKFILL.fullmatch(channel)) is not None:
-            backfill_minutes = int(backfill[1])
-        elif channel != COMPLIANCE:
-            raise BadSource(
-                f"--channel {channel}: X has {COMPLIANCE!r} and 'backfill:1' to 'backfill:{MAX_BACKFILL_MINUTES}' "
-                "(minutes), both for Enterprise apps; what to read is what topics.toml asks for"
-            )
+    backfill_minutes = _backfill_minutes(options.channels)
+    folder = state_folder(options.environ)
     return XStream(
         token=token,
         queries=options.queries,
         authors=options.authors,
-        budget=open_counter(options.environ),
+        budget=open_counter(options.environ, folder),
         base_url=_base_url(options.hosts),
-        compliance=COMPLIANCE in options.channels,
+        with_compliance=COMPLIANCE in options.channels,
+        post_log=PostLog(folder / "x-posts") if BATCH in options.channels else None,
         backfill_minutes=backfill_minutes,
         cursor=options.cursor if backfill_minutes else None,
     )
+
+
+def _backfill_minutes(channels: tuple[str, ...]) -> int:
+    """Of a channel `backfill:N`, else 0. Raises BadSource for a channel X does not have."""
+    minutes = 0
+    for channel in channels:
+        if (backfill := BACKFILL.fullmatch(channel)) is not None:
+            minutes = int(backfill[1])
+        elif channel not in (COMPLIANCE, BATCH):
+            raise BadSource(
+                f"--channel {channel}: X has {BATCH}, and for Enterprise apps {COMPLIANCE} and "
+                f"backfill:1 to backfill:{MAX_BACKFILL_MINUTES} (minutes); what to read is what topics.toml asks for"
+            )
+    return minutes
 
 
 def _base_url(hosts: tuple[str, ...]) -> str:
@@ -253,28 +250,3 @@ def _base_url(hosts: tuple[str, ...]) -> str:
             f"--host {' '.join(hosts)}: use one URL, with https so that the token does not go in the clear: {API}"
         )
     return hosts[0]
-
-
-async def _merged(feeds: list[AsyncGenerator[Item, None]]) -> AsyncGenerator[Item, None]:
-    """The items of endless feeds as they come; the first error of one ends them all, after the items before it."""
-    waiting: asyncio.Queue[Item | Exception] = asyncio.Queue(MAX_WAITING)
-
-    async def pump(feed: AsyncGenerator[Item, None]) -> None:
-        try:
-            async with aclosing(feed):
-                async for item in feed:
-                    await waiting.put(item)
-        except Exception as error:
-            await waiting.put(error)
-
-    pumps = [asyncio.create_task(pump(feed)) for feed in feeds]
-    try:
-        while True:
-            item = await waiting.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)

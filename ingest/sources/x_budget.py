@@ -110,12 +110,16 @@ class UsageCounter:
             ) from error
 
 
-def open_counter(environ: Mapping[str, str]) -> UsageCounter:
-    """The counter of the state folder. Raises BadSettings if the budget is no number."""
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Where a service keeps what outlives it."""
+    return Path(environ.get("MOODSTREAM_STATE") or ".moodstream/state")
+
+
+def open_counter(environ: Mapping[str, str], folder: Path) -> UsageCounter:
+    """The counter kept in `folder`. Raises BadSettings if the budget is no number."""
     value = environ.get(BUDGET, str(DEFAULT_BUDGET))
     if not value.isascii() or not value.isdigit() or int(value) < 1:
         raise BadSettings(f"{BUDGET} is {value!r}: use a whole number of posts per month")
-    folder = Path(environ.get("MOODSTREAM_STATE") or ".moodstream/state")
     return UsageCounter(budget=int(value), file=folder / "x-usage.json")
 
 

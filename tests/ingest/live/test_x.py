@@ -19,6 +19,7 @@ from ingest.sources.items import Draft, Item, LiveSource, Skipped
 from ingest.sources.live import SourceState
 from ingest.sources.x import XStream, open_x
 from ingest.sources.x_api import WAITS, Retries, TryAgain
+from ingest.sources.x_batch import PostLog
 from ingest.sources.x_budget import UsageCounter, open_counter
 from ingest.sources.x_compliance import SeenPosts
 from ingest.sources.x_posts import FIELDS, draft_of, read_message, rendition
@@ -36,7 +37,8 @@ from tests.ingest.live.upstream import (
     drafts_of,
     time_of,
 )
-from tests.ingest.live.x_server import AUTHOR, QUERIES, TOKEN, XUpstream, id_of, post_of, reset_in, snowflake
+from tests.ingest.live.x_payloads import AUTHOR, id_of, post_of, snowflake
+from tests.ingest.live.x_server import QUERIES, TOKEN, XUpstream, reset_in
 
 AUTHORS = AuthorHash(b"key")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -546,7 +548,7 @@ async def test_the_state_shows_what_is_used(x: XUpstream) -> None:
 def test_an_unreadable_count_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "x-usage.json").write_text("{")
     with pytest.raises(BadSource, match=r"x-usage\.json should hold the count"):
-        open_counter({"MOODSTREAM_STATE": str(tmp_path)})
+        open_counter({}, tmp_path)
 
 
 # --- compliance
@@ -574,7 +576,7 @@ async def test_compliance_events_become_deletions(x: XUpstream) -> None:
         (users, "4"): [event("user_profile_modification", user={"id": "5"}, new_value="x")],
     }
     x.play(Script.of(Create(1)))
-    source = x.open(compliance=True)
+    source = x.open(with_compliance=True)
     items = await read(source, 5)
     assert {deletion.post_id for deletion in deletions_of(items)} == {
         f"x:{old['tweet']['id']}",
@@ -611,7 +613,7 @@ async def test_compliance_streams_that_are_down_are_told(x: XUpstream) -> None:
     x.extra = {("/2/tweets/compliance/stream", "1"): [event("delete", **tweet(1))]}
     x.broken_partition = "3"
     x.play(Script(tuple(Create(number) for number in range(1, 3000))))
-    source = x.open(compliance=True)
+    source = x.open(with_compliance=True)
     async with asyncio.timeout(10), aclosing(aiter(source)) as stream:
         async for _ in stream:
             if "2 of 8 compliance streams down" in source.state.detail:
@@ -620,5 +622,58 @@ async def test_compliance_streams_that_are_down_are_told(x: XUpstream) -> None:
 
 async def test_compliance_without_access_is_told(x: XUpstream) -> None:
     x.play(Script.of(Create(1)))
-    with pytest.raises(BadCredentials, match="Enterprise apps only: leave out 'compliance'"):
-        await read(x.open(compliance=True), 2)
+    with pytest.raises(BadCredentials, match="or leave out --channel compliance"):
+        await read(x.open(with_compliance=True), 2)
+
+
+# --- batch compliance
+
+
+def test_ids_are_kept_by_day_and_not_for_ever(tmp_path: Path) -> None:
+    clock = Clock(NOON)
+    log = PostLog(tmp_path / "x-posts", now=clock)
+    log.add("10", "10")
+    log.add("11", "10")
+    clock.at += timedelta(days=1)
+    file = tmp_path / "x-posts" / "2026-11-23.txt"
+    file.write_text("\n3")  # the disk was full
+    log.add("20", "20")
+    assert log.read() == {"10": "10", "11": "10", "20": "20"}
+    clock.at = NOON + timedelta(days=31)
+    assert log.read() == {"20": "20"} and len(list((tmp_path / "x-posts").iterdir())) == 1
+    assert PostLog(tmp_path / "nowhere").read() == {}
+
+
+async def test_posts_x_reports_gone_become_deletions_once(x: XUpstream) -> None:
+    log = PostLog(x.state_dir / "x-posts")
+    for version, first in ((id_of(1), id_of(1)), (id_of(1, 1), id_of(1)), (id_of(2), id_of(2)), (id_of(3), id_of(3))):
+        log.add(version, first)
+    x.gone = {
+        id_of(1): "deleted",
+        id_of(1, 1): "deleted",
+        id_of(2): "suspended",
+        id_of(3): "scrub_geo",
+        "77": "deleted",
+    }
+    x.play(Script.of(Create(4)))
+    items = await read(x.open(post_log=log), 3)
+    assert [deletion.post_id for deletion in deletions_of(items)] == [f"x:{id_of(1)}", f"x:{id_of(2)}"]
+    assert deletions_of(items)[0].deleted_at == datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
+    assert set(x.uploads[0].decode().split()) >= {id_of(1), id_of(1, 1), id_of(2), id_of(3)}
+    assert id_of(4) in log.read(), "what is passed on now is asked for the next time"
+    assert x.token_at_storage is False
+
+
+async def test_a_failed_job_is_made_again(x: XUpstream) -> None:
+    log = PostLog(x.state_dir / "x-posts")
+    log.add(id_of(1), id_of(1))
+    x.gone, x.failing_jobs = {id_of(1): "deleted"}, 1
+    assert len(deletions_of(await read(x.open(post_log=log, queries=QUERIES), 1))) == 1
+    assert 5 in x.waits.seconds and len(x.uploads) == 2
+
+
+async def test_batch_compliance_without_access_is_told(x: XUpstream) -> None:
+    log = PostLog(x.state_dir / "x-posts")
+    log.add("1", "1")
+    with pytest.raises(BadCredentials, match="or leave out --channel batch-compliance"):
+        await read(x.open(post_log=log), 1)

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,6 @@ from aiohttp import web
 
 from ingest.authors import AuthorHash
 from ingest.sources.items import Item, LiveSource
-from ingest.sources.times import SNOWFLAKE_EPOCH_MS
 from ingest.sources.x import XStream
 from ingest.sources.x_budget import UsageCounter
 from tests.ingest.live.http_stream import HttpConnection, http_server, refused
@@ -35,67 +34,14 @@ from tests.ingest.live.upstream import (
     Waits,
     drafts_of,
     ids_of,
-    text_of,
-    time_of,
 )
+from tests.ingest.live.x_payloads import MALFORMED, id_of, post_of
 
 TOKEN: Final = "AAAAmadeUpBearerToken%3D"
 KEEP_ALIVE: Final = b"\r\n"
 QUERIES: Final = {"Line 9": "tram OR Straßenbahn", "Coffee": '"blue bird" has:images'}
 RULES_PER_PAGE: Final = 3
 """Fewer than X's, so that the second page is read too."""
-AUTHOR: Final = "2244994945"
-
-_MALFORMED: Final = (
-    b"no json at all",
-    b'{"data": {"id": "17", "text": ',
-    b'{"data": {"id": "../../etc", "text": "an id that is none"}}',
-    b'{"data": {"id": "1796225000000000000", "text": 17}}',
-    b'{"data": {"id": "1796225000000000000", "text": "\xff\xfe"}}',
-    b'["data"]',
-    b'{"data": null}',
-    b"{}",
-)
-
-
-def snowflake(at: datetime, number: int = 0) -> str:
-    """A tweet id of that time."""
-    return str((int(at.timestamp() * 1000) - SNOWFLAKE_EPOCH_MS) << 22 | number)
-
-
-def id_of(number: int, edit: int = 0) -> str:
-    return snowflake(time_of(number) + timedelta(minutes=edit), number)
-
-
-def post_of(number: int, *, edit: int = 0, pictures: int = 0, **changes: Any) -> dict[str, Any]:
-    """One message of the stream, with all that is asked for."""
-    keys = [f"3_{number}{picture}" for picture in range(pictures)]
-    data = {
-        "id": id_of(number, edit),
-        "text": text_of(number, edit),
-        "author_id": AUTHOR,
-        "created_at": f"{time_of(number) + timedelta(minutes=edit):%Y-%m-%dT%H:%M:%S}.000Z",
-        "lang": "de",
-        "possibly_sensitive": False,
-        "edit_history_tweet_ids": [id_of(number, version) for version in range(edit + 1)],
-        "attachments": {"media_keys": keys},
-    }
-    media = [
-        {
-            "media_key": key,
-            "type": "photo",
-            "url": f"https://pbs.twimg.com/media/{key}.jpg",
-            "width": 1200,
-            "height": 900,
-        }
-        for key in keys
-    ]
-    users = [{"id": AUTHOR, "username": "somebody", "public_metrics": {"followers_count": 512}}]
-    return {
-        "data": data | changes,
-        "includes": {"users": users, "media": media},
-        "matching_rules": [{"id": "1166916266197536768", "tag": "moodstream:Line 9"}],
-    }
 
 
 class GzipConnection(HttpConnection):
@@ -114,7 +60,8 @@ class XUpstream:
 
     rules: of the app, id → rule; asked: requests to the rules endpoint, as (dry run, body).
     busy: how often the rules endpoint still answers 429; max_rules: what it takes.
-    extra: lines the compliance streams send, by (path, partition); one partition may be broken; headers: of the stream's answers.
+    extra: lines the compliance streams send, by (path, partition), one of which may be broken; headers: of the stream's
+    answers. gone: posts batch compliance reports, id → reason, None without access; uploads: ids it was asked for.
     """
 
     name = "x"
@@ -123,7 +70,7 @@ class XUpstream:
     deletes = False
     polled = False
     credentials = (TOKEN,)
-    malformed = len(_MALFORMED)
+    malformed = len(MALFORMED)
     payload = "x_api_v2_examples.jsonl"
 
     def __init__(self) -> None:
@@ -135,6 +82,10 @@ class XUpstream:
         self.max_rules = 1000
         self.busy = 0
         self.broken_partition = ""
+        self.gone: dict[str, str] | None = None
+        self.uploads: list[bytes] = []
+        self.failing_jobs = 0
+        self.token_at_storage = False
         self._rule_ids = count(1166916266197536768)
         self._stack = AsyncExitStack()
         self.play(Script.of())
@@ -146,6 +97,10 @@ class XUpstream:
             "GET /2/tweets/search/stream/rules": self._list_rules,
             "POST /2/tweets/search/stream/rules": self._change_rules,
             "GET /2/{kind:tweets|users}/compliance/stream": self._comply,
+            "POST /2/compliance/jobs": self._make_job,
+            "GET /2/compliance/jobs/{job}": self._tell_job,
+            "PUT /storage/{job}": self._upload,
+            "GET /storage/{job}": self._download,
         }
         self.url = await self._stack.enter_async_context(http_server(routes))
         return self
@@ -181,7 +136,7 @@ class XUpstream:
             case Heartbeat():
                 return KEEP_ALIVE
             case Malformed(variant):
-                return _MALFORMED[variant] + KEEP_ALIVE
+                return MALFORMED[variant] + KEEP_ALIVE
             case Raw(data):
                 return data + KEEP_ALIVE
             case _:
@@ -231,6 +186,33 @@ class XUpstream:
                 await connection.send(line + KEEP_ALIVE)
             await connection.idle()
         return connection.response
+
+    async def _make_job(self, request: web.Request) -> web.Response:
+        if self.gone is None:
+            return _problem(403, "Client Forbidden", "client-forbidden")
+        assert (await request.json()) == {"type": "tweets", "name": "moodstream"}
+        return web.json_response({"data": self._job(str(len(self.uploads)), "created")})
+
+    async def _tell_job(self, request: web.Request) -> web.Response:
+        failing, self.failing_jobs = self.failing_jobs, max(0, self.failing_jobs - 1)
+        job = self._job(request.match_info["job"], "failed" if failing else "complete")
+        return web.json_response({"data": {key: value for key, value in job.items() if not key.endswith("_url")}})
+
+    def _job(self, job: str, status: str) -> dict[str, str]:
+        urls = {key: f"{self.url}/storage/{job}?signature=x" for key in ("upload_url", "download_url")}
+        return {"id": job, "type": "tweets", "name": "moodstream", "status": status, **urls}
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        self.token_at_storage |= "Authorization" in request.headers
+        self.uploads.append(await request.read())
+        return web.Response()
+
+    async def _download(self, request: web.Request) -> web.Response:
+        times = {"created_at": "2026-11-20T12:00:00.000Z", "redacted_at": "2026-11-21T08:30:00.000Z"}
+        results = [
+            {"id": id, "action": "delete", "reason": reason, **times} for id, reason in (self.gone or {}).items()
+        ]
+        return web.Response(text="".join(json.dumps(result) + "\n" for result in results))
 
     async def _list_rules(self, request: web.Request) -> web.Response:
         if (problem := _unknown(request)) is not None:
