@@ -42,6 +42,7 @@ class Decoder:
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()  # the last one used has the warmest caches
         for worker in self._workers:
             self._idle.put_nowait(worker)
+        self._asking: dict[asyncio.Task[Answer], _Worker] = {}
         self._is_closed = False
 
     async def __aenter__(self) -> Decoder:
@@ -64,7 +65,7 @@ class Decoder:
 
     @property
     def restarts(self) -> int:
-        """Processes replaced because a picture killed them, took too long, or was no longer wanted."""
+        """Processes replaced because a picture killed them or took too long."""
         return sum(worker.starts - 1 for worker in self._workers)
 
     async def make_safe(
@@ -74,16 +75,23 @@ class Decoder:
         if len(data) > MAX_BYTES:
             raise MalformedMedia("too large", f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
         worker = await self._idle.get()
-        try:
-            if self._is_closed:
-                raise MalformedMedia("decoder closed")
-            answer = await worker.ask(data)
-        finally:
+        if self._is_closed:
             self._idle.put_nowait(worker)
+            raise MalformedMedia("decoder closed")
+        asking = asyncio.create_task(worker.ask(data))
+        self._asking[asking] = worker
+        asking.add_done_callback(self._take_back)
+        # Whoever stops waiting leaves the picture to its process: that is done sooner than a new one is there.
+        answer = await asyncio.shield(asking)
         if answer.image is None:
             raise MalformedMedia(answer.reason, answer.detail.removeprefix(f"{answer.reason}: "))
         image = answer.image
         return msgspec.structs.replace(image, alt=alt, width=width or image.width, height=height or image.height)
+
+    def _take_back(self, asking: asyncio.Task[Answer]) -> None:
+        self._idle.put_nowait(self._asking.pop(asking))
+        if not asking.cancelled():
+            asking.exception()  # perhaps nobody waits for it any more
 
 
 class _Worker:

@@ -127,7 +127,9 @@ async def test_more_memory_than_allowed_is_refused_and_the_process_goes_on(endle
         assert decoder.restarts == 0
 
 
-async def test_a_cancelled_picture_gives_its_answer_to_nobody_else(endless: bytes, jpeg: bytes) -> None:
+async def test_a_cancelled_picture_costs_no_process_and_gives_its_answer_to_nobody_else(
+    endless: bytes, jpeg: bytes
+) -> None:
     async with Decoder(processes=1, limit_s=20) as decoder:
         decoding = asyncio.create_task(decoder.make_safe(endless))
         await asyncio.sleep(0.1)
@@ -135,6 +137,16 @@ async def test_a_cancelled_picture_gives_its_answer_to_nobody_else(endless: byte
         with pytest.raises(asyncio.CancelledError):
             await decoding
         assert (await decoder.make_safe(jpeg)).width == 400
+        assert decoder.restarts == 0
+
+
+async def test_a_cancelled_picture_may_still_end_its_process(endless: bytes, jpeg: bytes) -> None:
+    async with Decoder(processes=1, limit_s=0.3) as decoder:
+        decoding = asyncio.create_task(decoder.make_safe(endless))
+        await asyncio.sleep(0.1)
+        decoding.cancel()
+        assert (await decoder.make_safe(jpeg)).width == 400
+        assert decoder.restarts == 1
 
 
 async def test_closing_in_the_middle_of_work_refuses_it_and_leaves_no_process(endless: bytes) -> None:
