@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeVar
 
@@ -120,11 +120,16 @@ def open_client(token: str, base_url: str, *, read_timeout_s: float) -> httpx.As
 
 
 async def call(
-    client: httpx.AsyncClient, method: str, path: str, *, params: Mapping[str, str], body: object = None
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, str],
+    body: object = None,
+    tolerated: Container[int] = (),
 ) -> dict[str, Any]:
-    """One request with a JSON answer. Raises TryAgain, or what refused() raises."""
-    with_body = {} if body is None else {"json": body}
-    async with stream(client, method, path, params=params, **with_body) as response:
+    """One request with a JSON answer. Raises what refusal() makes of a status that is not tolerated."""
+    async with stream(client, method, path, params=params, json=body, tolerated=tolerated) as response:
         try:
             answer = msgspec.json.decode(await response.aread())
         except UNREADABLE as error:
@@ -134,12 +139,18 @@ async def call(
 
 @asynccontextmanager
 async def stream(
-    client: httpx.AsyncClient, method: str, path: str, *, params: Mapping[str, str], json: object = None
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, str],
+    json: object = None,
+    tolerated: Container[int] = (),
 ) -> AsyncIterator[httpx.Response]:
     """An accepted answer, still to be read; whatever breaks, while it is read too, is raised as TryAgain."""
     try:
         async with client.stream(method, path, params=params, json=json) as response:
-            if not response.is_success:
+            if not response.is_success and response.status_code not in tolerated:
                 raise refusal(response, await _start_of(response))
             yield response
     except httpx.ReadTimeout as error:
@@ -194,7 +205,8 @@ def out_of_posts(said: str) -> SourceUnreachable:
 
 def sentence(problem: Mapping[str, Any]) -> str:
     """One short line of one of X's problem objects."""
-    said = problem.get("details") or problem.get("detail") or problem.get("title") or "no reason given"
+    words = (problem.get(key) for key in ("details", "detail", "message", "title"))
+    said = next(filter(None, words), "no reason given")
     text = "; ".join(map(str, said)) if isinstance(said, list) else str(said)
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"

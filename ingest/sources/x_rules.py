@@ -19,6 +19,8 @@ MAX_RULES: Final = 1000
 MAX_QUERY: Final = 1024
 RULES_PER_REQUEST: Final = 100
 RULES_PER_PAGE: Final = 1000
+REFUSALS: Final = (400, 422)
+"""X mostly tells of bad rules under a status of success."""
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +93,8 @@ async def _add(
     for batch in _batches(queries):
         rules = [{"value": query, "tag": TAG + topic_of[query]} for query in batch]
         params = {"dry_run": "true"} if dry_run else {}
-        answer = await call(client, "POST", PATH, params=params, body={"add": rules})
-        for problem in answer.get("errors") or ():
+        answer = await call(client, "POST", PATH, params=params, body={"add": rules}, tolerated=REFUSALS)
+        for problem in answer.get("errors") or ([] if "meta" in answer else [answer]):
             # Somebody was quicker with the same rule; it delivers to us too.
             if str(problem.get("type")).endswith("/duplicate-rules"):
                 continue

@@ -59,7 +59,7 @@ class XUpstream:
     """The adapter for X.
 
     rules: of the app, id → rule; asked: requests to the rules endpoint, as (dry run, body).
-    busy: how often the rules endpoint still answers 429; max_rules: what it takes.
+    busy: how often the rules endpoint still answers 429; max_rules: what it takes; refusing_rules: HTTP 400 for any.
     extra: lines the compliance streams send, by (path, partition), one of which may be broken; headers: of the stream's
     answers. gone: posts batch compliance reports, id → reason, None without access; uploads: ids it was asked for.
     """
@@ -81,6 +81,7 @@ class XUpstream:
         self.headers: dict[str, str] = {}
         self.max_rules = 1000
         self.busy = 0
+        self.refusing_rules: dict[str, Any] = {}
         self.broken_partition = ""
         self.gone: dict[str, str] | None = None
         self.uploads: list[bytes] = []
@@ -238,6 +239,8 @@ class XUpstream:
                 del self.rules[rule_id]
             deleted = {"deleted": len(body["delete"]["ids"]), "not_deleted": 0}
             return web.json_response({"meta": {"sent": _now(), "summary": deleted}})
+        if self.refusing_rules:
+            return web.json_response(self.refusing_rules, status=400)
         return self._add(body["add"], dry_run=dry_run)
 
     def _add(self, wanted: list[dict[str, str]], *, dry_run: bool) -> web.Response:
