@@ -130,7 +130,7 @@ class XStream:
     def _feeds(self, client: httpx.AsyncClient) -> Iterator[Feed]:
         yield self._posts(client)
         if self._post_log is not None:
-            retries = Retries(client.base_url.host, SourceState(), self._sleep)
+            retries = Retries(client.base_url.host, SourceState(), self._sleep, was_reached=True)
             yield optional(x_batch.deletions(client, self._post_log, retries=retries, sleep=self._sleep), BATCH)
         if self._with_compliance:
             for path, partition in product(STREAMS, PARTITIONS):

@@ -17,7 +17,7 @@ import msgspec
 
 from ingest.contract import Deletion
 from ingest.sources.times import parse_time
-from ingest.sources.x_api import UNREADABLE, Retries, Sleep, TryAgain, call
+from ingest.sources.x_api import UNREADABLE, Retries, Sleep, TryAgain, call, first_problem, sentence
 from ingest.sources.x_posts import SOURCE
 
 PATH: Final = "/2/compliance/jobs"
@@ -102,11 +102,12 @@ async def _ask(client: httpx.AsyncClient, versions: Mapping[str, str], sleep: Sl
 
 
 async def _job(client: httpx.AsyncClient, method: str, path: str, body: object = None) -> _Job:
-    answer = await call(client, method, path, params={}, body=body)
+    # An app may have one job at a time: a refusal passes when that is done, and never ends the stream.
+    answer = await call(client, method, path, params={}, body=body, tolerated=(400,))
     try:
         return msgspec.convert(answer.get("data"), _Job)
     except msgspec.ValidationError as error:
-        raise TryAgain("an answer about a compliance job that is none", "http") from error
+        raise TryAgain(f"no compliance job: {sentence(first_problem(answer))}", "http") from error
 
 
 async def _storage(client: httpx.AsyncClient, method: str, url: str, content: bytes | None = None) -> bytes:

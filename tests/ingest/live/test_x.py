@@ -22,7 +22,7 @@ from tests.ingest.live.x_server import QUERIES, TOKEN, XUpstream, reset_in
 
 async def test_all_fields_are_asked_for_and_we_say_who_we_are(x: XUpstream) -> None:
     await play(x, Create(1), number=1)
-    assert x.queries_seen == [FIELDS]
+    assert x.queries_seen == [FIELDS] and x.user_agents[0].startswith("moodstream")
     assert {"note_tweet", "edit_history_tweet_ids", "lang", "withheld"} <= set(FIELDS["tweet.fields"].split(","))
 
 

@@ -77,6 +77,7 @@ class XUpstream:
         self.rules: dict[str, dict[str, str]] = {}
         self.asked: list[tuple[bool, dict[str, Any]]] = []
         self.queries_seen: list[dict[str, str]] = []
+        self.user_agents: list[str] = []
         self.extra: dict[tuple[str, str], list[bytes]] = {}
         self.headers: dict[str, str] = {}
         self.max_rules = 1000
@@ -85,7 +86,7 @@ class XUpstream:
         self.broken_partition = ""
         self.gone: dict[str, str] | None = None
         self.uploads: list[bytes] = []
-        self.failing_jobs = 0
+        self.failing_jobs = self.failing_results = 0
         self.token_at_storage = False
         self._rule_ids = count(1166916266197536768)
         self._stack = AsyncExitStack()
@@ -163,6 +164,7 @@ class XUpstream:
         if (problem := _unknown(request)) is not None:
             return problem
         self.queries_seen.append(dict(request.query))
+        self.user_agents.append(request.headers["User-Agent"])
         if (refusal := self.stage.refusal()) is not None:
             return refused(request, refusal)
         if not self.rules:
@@ -191,11 +193,14 @@ class XUpstream:
     async def _make_job(self, request: web.Request) -> web.Response:
         if self.gone is None:
             return _problem(403, "Client Forbidden", "client-forbidden")
+        if self.failing_jobs:
+            self.failing_jobs -= 1
+            return _problem(400, "Invalid Request", "invalid-request", detail="You already have a job of this type.")
         assert (await request.json()) == {"type": "tweets", "name": "moodstream"}
         return web.json_response({"data": self._job(str(len(self.uploads)), "created")})
 
     async def _tell_job(self, request: web.Request) -> web.Response:
-        failing, self.failing_jobs = self.failing_jobs, max(0, self.failing_jobs - 1)
+        failing, self.failing_results = self.failing_results, max(0, self.failing_results - 1)
         job = self._job(request.match_info["job"], "failed" if failing else "complete")
         return web.json_response({"data": {key: value for key, value in job.items() if not key.endswith("_url")}})
 
