@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source",
         default="auto",
         metavar="SOURCE",
-        help=f"where posts come from: {', '.join(ENDLESS)}, or an archived FILE; auto is bluesky where it can be reached, "
+        help=f"where posts come from: {', '.join(ENDLESS)}, or an archived FILE; auto is bluesky where it answers, "
         "else the bundled sample feed (default: %(default)s)",
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="an archived feed instead of a source")
