@@ -17,7 +17,7 @@ from ingest.sources.x_compliance import SeenPosts
 from tests.ingest.live.upstream import Create, Script, deletions_of, drafts_of
 from tests.ingest.live.x_payloads import AUTHOR, id_of, snowflake
 from tests.ingest.live.x_play import AUTHORS, NOON, Clock, read
-from tests.ingest.live.x_server import QUERIES, XUpstream
+from tests.ingest.live.x_server import XUpstream
 
 
 def event(kind: str, **fields: Any) -> bytes:
