@@ -24,6 +24,7 @@ PASSED_ON: Final = {
     "ingest": ("ingest", "one source into Kafka"),
     "worker": ("inference_worker", "score posts from Kafka into Redis"),
     "dashboard": ("dashboard", "the page on what is in Redis"),
+    "record": ("ingest.record", "any source into an archive that can be replayed"),
     "train": ("training", "train a model and export it"),
 }
 """Commands that are another package's own; `moodstream ingest …` is `python -m ingest …`."""

@@ -9,10 +9,13 @@ IngestError
 ├── SourceUnreachable      a live upstream that was never reached, or is lost for good
 ├── MediaUnavailable       this picture could not be fetched, the post goes on without it; carries a countable reason
 ├── MalformedMedia         this picture is lost, the post goes on without it
-└── BrokerUnreachable      Kafka does not answer; nothing more can be sent
+├── BrokerUnreachable      Kafka does not answer; nothing more can be sent
+└── ArchiveUnwritable      the folder that is recorded to; nothing more can be recorded
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class IngestError(Exception):
@@ -75,3 +78,11 @@ class BrokerUnreachable(IngestError):
             f"Kafka at {brokers} does not answer ({problem}): "
             "start it, or point MOODSTREAM_KAFKA at a running one; `moodstream up` brings its own"
         )
+
+
+class ArchiveUnwritable(IngestError):
+    """The folder of a recording cannot be written to; what is in it stays readable."""
+
+    def __init__(self, folder: Path, problem: str | OSError) -> None:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        super().__init__(f"cannot record to {folder}: {reason}; let --out name a folder with room that is not in use")

@@ -1,6 +1,7 @@
 """Our own archive: one record a line as JSON, zstd-compressed, images inline as base64 (`NAME.jsonl.zst`).
 
-Written atomically; replays without the internet. Uncompressed `.jsonl` is read as well.
+Written atomically; replays without the internet. Read as well: uncompressed `.jsonl`, Parquet, and a folder of such
+files as `moodstream record` makes it. What its journal of tombstones covers is left out.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ import zstandard
 
 from ingest.contract import SCHEMA_VERSION, Post, Record
 from ingest.errors import BadSource
+from ingest.sources.archive_parquet import is_own_parquet, read_parquet
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread
+from ingest.tombstones import Tombstones
 
 LINES_PER_CHUNK: Final = 64
 MAX_LINE_BYTES: Final = 16 << 20
 MAX_WINDOW_BYTES: Final = 128 << 20
 COMPRESSION_LEVEL: Final = 12
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+RECORDED: Final = "posts-"
+"""How the names of recorded files begin; the time goes on, as 20261122T115959-123Z."""
+WHOLE: Final = (".jsonl.zst", ".parquet")
 
 
 class _Schema(msgspec.Struct):
@@ -36,7 +42,7 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 class OwnArchive:
-    """The records of an archive file, in the order they were written."""
+    """The records of an archive file, or of all files of a folder, in the order they were written."""
 
     kind: Kind = "replay"
 
@@ -49,31 +55,55 @@ class OwnArchive:
 
     def items(self) -> Iterator[Item]:
         """The same, blocking."""
-        with _opened(self._path) as file:
-            for number in count(1):
-                try:
-                    line = _read_line(file)
-                except (zstandard.ZstdError, EOFError) as error:
-                    yield Skipped(reason="archive damaged from here on", item=f"line {number}: {error}")
-                    return
-                if line == b"":
-                    return
-                yield (
-                    self._item(line, number)
-                    if line is not None
-                    else Skipped(reason="line too long", item=f"line {number}")
-                )
+        is_folder = self._path.is_dir()
+        tombstones = Tombstones(self._path if is_folder else self._path.parent)
+        for path in recorded_files(self._path) if is_folder else [self._path]:
+            for record in records_of(path):
+                if not isinstance(record, Post):
+                    yield record
+                elif tombstones.covers(record):
+                    yield Skipped(reason="deleted since it was recorded", item=record.id)
+                else:
+                    yield draft_of(record)
 
-    def _item(self, line: bytes, number: int) -> Item:
-        try:
-            schema = _schema_decoder.decode(line).schema
-            if schema > SCHEMA_VERSION:
-                where = f"{self.name}, line {number}"
-                raise BadSource(f"{where}: schema {schema}, this reads up to {SCHEMA_VERSION}: upgrade Moodstream")
-            record = _decoder.decode(line)
-        except (msgspec.MsgspecError, ValueError) as error:
-            return Skipped(reason="unreadable archive line", item=f"line {number}: {error}")
-        return draft_of(record) if isinstance(record, Post) else record
+
+def recorded_files(folder: Path) -> list[Path]:
+    """Files of `moodstream record` in the order they were written, the one still being written (.part) included."""
+    by_time: dict[str, Path] = {}
+    for ending in (f"{WHOLE[0]}.part", *WHOLE):  # after a crash a file may be there twice; the last is the final one
+        by_time |= {path.name.removesuffix(ending): path for path in folder.glob(f"{RECORDED}*{ending}")}
+    return [path for _, path in sorted(by_time.items())]
+
+
+def records_of(path: Path) -> Iterator[Record | Skipped]:
+    """All that is in one file. Raises BadSource if it cannot be read, or a newer Moodstream wrote it."""
+    if is_own_parquet(path):
+        yield from read_parquet(path)
+        return
+    with _opened(path) as file:
+        for number in count(1):
+            try:
+                line = _read_line(file)
+            except (zstandard.ZstdError, EOFError) as error:
+                yield Skipped(reason="archive damaged from here on", item=f"line {number}: {error}")
+                return
+            if line == b"":
+                return
+            if line is None:
+                yield Skipped(reason="line too long", item=f"line {number}")
+            else:
+                yield _decoded(line, f"{path}, line {number}")
+
+
+def _decoded(line: bytes, where: str) -> Record | Skipped:
+    try:
+        schema = _schema_decoder.decode(line).schema
+        if schema > SCHEMA_VERSION:
+            raise BadSource(f"{where}: schema {schema}, this reads up to {SCHEMA_VERSION}: upgrade Moodstream")
+        record: Record = _decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError) as error:
+        return Skipped(reason="unreadable archive line", item=f"{where}: {error}")
+    return record
 
 
 def draft_of(post: Post) -> Draft:
@@ -87,13 +117,23 @@ def draft_of(post: Post) -> Draft:
 def write_archive(path: Path, records: Iterable[Record]) -> int:
     """Writes records as an archive and returns how many; the file appears whole or not at all."""
     unfinished = path.with_name(path.name + ".part")
-    written = 0
-    with unfinished.open("wb") as raw, zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(raw) as file:
-        for record in records:
-            file.write(_encoder.encode(record) + b"\n")
-            written += 1
+    written = write_lines(unfinished, records)
     unfinished.replace(path)
     return written
+
+
+def write_lines(path: Path, records: Iterable[Record]) -> int:
+    """The same, as it goes."""
+    written = 0
+    with path.open("wb") as raw, zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(raw) as file:
+        for record in records:
+            file.write(encoded_line(record))
+            written += 1
+    return written
+
+
+def encoded_line(record: Record) -> bytes:
+    return _encoder.encode(record) + b"\n"
 
 
 def _read_line(file: BinaryIO) -> bytes | None:

@@ -11,7 +11,8 @@ from typing import Final
 
 from ingest.authors import AuthorHash
 from ingest.errors import BadSource
-from ingest.sources.archive import ZSTD_MAGIC, OwnArchive
+from ingest.sources.archive import ZSTD_MAGIC, OwnArchive, recorded_files
+from ingest.sources.archive_parquet import is_own_parquet
 from ingest.sources.csv_archive import CsvArchive
 from ingest.sources.items import Source
 from ingest.sources.live import LIVE
@@ -19,8 +20,8 @@ from ingest.sources.mvsa import LABEL_FILE, MvsaFolder, MvsaParquet
 from ingest.sources.sample import SampleFeed
 
 READS: Final = (
-    "'sample', a CSV file, an archive (.jsonl.zst or .jsonl), an MVSA Parquet file, an MVSA folder "
-    f"(with {LABEL_FILE} and data/), or live: {', '.join(LIVE)}"
+    "'sample', a CSV file, an archive (.jsonl.zst, .jsonl or .parquet, or the folder of a recording), an MVSA Parquet "
+    f"file, an MVSA folder (with {LABEL_FILE} and data/), or live: {', '.join(LIVE)}"
 )
 
 
@@ -62,10 +63,16 @@ def open_source(name_or_path: str, options: SourceOptions) -> Source:
     path = Path(name_or_path)
     if not path.exists():
         raise BadSource(f"there is no source or file {name_or_path!r}; ingest reads {READS}")
+    if path.is_dir() and recorded_files(path):
+        _refuse(name_or_path, options, split=True, column_map=True)
+        return OwnArchive(path)
     if path.is_dir():
         _refuse(name_or_path, options, column_map=True)
         return MvsaFolder(path, split=options.split)
     start = _start(path)
+    if start.startswith(b"PAR1") and is_own_parquet(path):
+        _refuse(name_or_path, options, split=True, column_map=True)
+        return OwnArchive(path)
     if start.startswith(b"PAR1"):
         _refuse(name_or_path, options, column_map=True)
         return MvsaParquet(path, split=options.split)
