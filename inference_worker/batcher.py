@@ -1,10 +1,13 @@
 """Micro-batching: nothing waits while the engine is free, and batches grow while it is busy.
 
-Posts queue in lanes by modality, so that a text never pays for its neighbour's picture (lane `none`: deletions, which
-need no engine but must not overtake their post). When the engine asks, the
+Posts queue in lanes by modality, so that a text never pays for its neighbour's picture. When the engine asks, the
 lane holding the oldest post gives a batch: that post and its neighbours in length, as many as the token and
 image budgets allow. So the oldest post always leaves next (no lane starves, no deadline is needed beside it) and
 padding stays small. Two records of one key are never in the queue or in flight together: the later one is parked.
+
+Deletions and failures need no engine and do not wait for it: they leave by `take_unscored`. A post still queued when
+its deletion comes is withdrawn rather than scored. While an author's deletion is in flight, later posts of that author
+wait.
 """
 
 from __future__ import annotations
@@ -15,15 +18,21 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Final, Generic, Literal, TypeVar, get_args
 
 Lane = Literal["text", "image", "both", "none"]
+ENGINE_LANES: Final[tuple[Lane, ...]] = ("text", "image", "both")
+Author = tuple[int, str]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[T]):
-    """A prepared post: its cost in tokens and images, and the Kafka key whose order must hold."""
+    """A prepared post: its cost in tokens and images, and the Kafka key whose order must hold.
+
+    Lane `none` is for what is not to be scored. author: partition and author of a post, where known; in lane `none` it
+    says that this is the deletion of that author.
+    """
 
     payload: T
     key: bytes
@@ -31,6 +40,7 @@ class Item(Generic[T]):
     tokens: int
     images: int
     arrived_at_s: float
+    author: Author | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +84,13 @@ class Batcher(Generic[T]):
         self._clock_s = clock_s
         self._lanes: dict[Lane, deque[Item[T]]] = {lane: deque() for lane in get_args(Lane)}
         self._parked: dict[bytes, deque[Item[T]]] = {}
+        self._held: dict[Author, list[Item[T]]] = {}
         self._ready = asyncio.Event()
+        self._has_unscored = asyncio.Event()
 
     def __len__(self) -> int:
         """Items waiting, parked ones included; items in flight are not."""
-        return sum(map(len, self._lanes.values())) + sum(map(len, self._parked.values()))
+        return sum(map(len, (*self._lanes.values(), *self._parked.values(), *self._held.values())))
 
     @property
     def queue_age_s(self) -> float:
@@ -92,8 +104,28 @@ class Batcher(Generic[T]):
             self._parked[item.key].append(item)
             return
         self._parked[item.key] = deque()
-        self._lanes[item.lane].append(item)
-        self._ready.set()
+        self._queue(item)
+
+    def withdraw(self, key: bytes) -> list[Item[T]]:
+        """Takes back the posts of a key that are not in flight, in order: they are about to be deleted."""
+        if key not in self._parked:
+            return []
+        parked = self._parked[key]
+        withdrawn = [item for item in parked if item.lane != "none"]
+        self._parked[key] = unscored = deque(item for item in parked if item.lane == "none")
+        first = None if unscored else self._unqueue(key)  # a post never jumps behind an earlier deletion
+        if first is not None:
+            del self._parked[key]
+            withdrawn.insert(0, first)
+        return withdrawn
+
+    async def take_unscored(self) -> Batch[T]:
+        """All of lane `none` whose turn has come; waits only while there is nothing."""
+        await self._has_unscored.wait()
+        self._has_unscored.clear()
+        batch: Batch[T] = Batch("none", tuple(self._lanes["none"]))
+        self._lanes["none"].clear()
+        return batch
 
     async def take(self) -> Batch[T]:
         """The next batch; waits only while there is nothing at all."""
@@ -107,11 +139,12 @@ class Batcher(Generic[T]):
         for item in items:
             waiting = self._parked[item.key]
             if waiting:
-                released = waiting.popleft()
-                self._lanes[released.lane].append(released)
-                self._ready.set()
+                self._queue(waiting.popleft())
             else:
                 del self._parked[item.key]
+            if item.lane == "none" and item.author is not None:
+                for held in self._held.pop(item.author):
+                    self._queue(held)
 
     def halve(self) -> None:
         """Shrinks the budgets for good: the engine ran out of memory."""
@@ -119,8 +152,29 @@ class Batcher(Generic[T]):
         self.max_tokens = max(1, self.max_tokens // 2)
         self.max_images = max(1, self.max_images // 2)
 
+    def _queue(self, item: Item[T]) -> None:
+        """The item's turn among those of its key has come."""
+        if item.author in self._held:
+            self._held[item.author].append(item)
+            return
+        self._lanes[item.lane].append(item)
+        if item.lane != "none":
+            self._ready.set()
+            return
+        if item.author is not None:
+            self._held[item.author] = []
+        self._has_unscored.set()
+
+    def _unqueue(self, key: bytes) -> Item[T] | None:
+        for lane in ENGINE_LANES:
+            for index, item in enumerate(self._lanes[lane]):
+                if item.key == key:
+                    del self._lanes[lane][index]
+                    return item
+        return None
+
     def _oldest_lane(self) -> Lane | None:
-        heads = [(queue[0].arrived_at_s, lane) for lane, queue in self._lanes.items() if queue]
+        heads = [(queue[0].arrived_at_s, lane) for lane in ENGINE_LANES if (queue := self._lanes[lane])]
         return min(heads)[1] if heads else None
 
     def _cut(self, lane: Lane) -> Batch[T]:

@@ -225,6 +225,18 @@ class Keys:
     def tail(self, topic: str) -> str:
         return f"{self.prefix}:tail:{topic}"
 
+    def author(self, author: str) -> str:
+        """Sorted set of the ids of an author's posts that have a receipt or a dead letter, by when it was written."""
+        return f"{self.prefix}:author:{author}"
+
+    def forgotten(self, partition: int, author: str) -> str:
+        """Where in a partition an author's last deletion stands: what comes of before it later on is refused."""
+        return f"{self.prefix}:forgotten:{partition}:{author}"
+
+    def letters(self, key: str) -> str:
+        """Set of where the dead letters of a Kafka key stand in Kafka: their fields in the hash of dead letters."""
+        return f"{self.prefix}:letters:{key}"
+
     def run(self, run: str) -> str:
         return f"{self.prefix}:run:{run}"
 
@@ -399,9 +411,11 @@ class Results:
         return list(pipeline.execute())
 
     def counters(self, run: str | None = None) -> dict[str, int]:
-        """What happened to the records: `scored`, `duplicates`, `stale`, `edits`, `dead_letters`, `redelivered`.
+        """What happened to the records: `scored`, `duplicates`, `stale`, `edits`, `deletions`, `dead_letters`.
 
-        Of the whole namespace, or of one ingest run.
+        Of the whole namespace, or of one ingest run. Each record is in exactly one of these; beside them stand
+        `redelivered` (records counted before), `forgotten` (posts taken out by deletions of their authors) and `unseen`
+        (deletions whose post has no receipt: never kept, or past its retention and no longer to be subtracted).
         """
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():

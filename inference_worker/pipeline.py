@@ -1,5 +1,7 @@
 """Records in, results in Redis, acknowledgements out: prepare → batch → score → write → settle.
 
+A deletion skips batching and scoring, and with it the post it names if that one still waits for them.
+
 Preparing (decode, tokenise, JPEG) and scoring run in one thread each, so that the next batch is prepared while the
 engine works; writes overlap with both. Everything in flight is bounded. A record is acknowledged only after Redis (or
 the dead-letters topic and Redis) took what came of it.
@@ -13,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -25,7 +27,7 @@ from inference_worker.predictor import Scores
 from inference_worker.preprocess import Example
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
-from inference_worker.store import Deleted, Failed, Position, Scored, Write
+from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Withdrawn, Write
 from ingest.contract import Deletion, MalformedRecord, NewerSchema, Post, Record, decode
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,9 @@ class _Work:
     ticket: Ticket
     record: Record | None = None
     example: Example | None = None
+    failure: str | None = None
+    withdrawn: tuple[_Work, ...] = ()
+    """Of a deletion: what need not be scored for it."""
 
 
 _Prepared = Item[_Work]
@@ -145,6 +150,7 @@ class Pipeline:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prepare_all(prepare, group))
                 group.create_task(self._score_all(engine, group))
+                group.create_task(self._settle_unscored(group))
 
     async def _prepare_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -152,40 +158,38 @@ class Pipeline:
             works = [await self._intake.get()]
             while len(works) < PREPARE_CHUNK and not self._intake.empty():
                 works.append(self._intake.get_nowait())
-            failed: list[tuple[_Work, str]] = []
-            for prepared in await loop.run_in_executor(thread, self._prepare, works):
-                if isinstance(prepared, Item):
-                    self.batcher.put(prepared)
-                else:
-                    failed.append(prepared)
-            if failed:
-                group.create_task(self._write([], failed))
+            for item in await loop.run_in_executor(thread, self._prepare, works):
+                self._enqueue(item)
 
-    def _prepare(self, works: list[_Work]) -> list[_Prepared | tuple[_Work, str]]:
+    def _enqueue(self, item: _Prepared) -> None:
+        if isinstance(item.payload.record, Deletion) and (withdrawn := self.batcher.withdraw(item.key)):
+            item = replace(item, payload=replace(item.payload, withdrawn=tuple(one.payload for one in withdrawn)))
+        self.batcher.put(item)
+
+    def _prepare(self, works: list[_Work]) -> list[_Prepared]:
         return [self._prepare_one(work) for work in works]
 
-    def _prepare_one(self, work: _Work) -> _Prepared | tuple[_Work, str]:
-        delivered = work.delivered
+    def _prepare_one(self, work: _Work) -> _Prepared:
+        position = work.delivered.position
         try:
-            record = decode(delivered.value)
+            record = decode(work.delivered.value)
+            work = replace(work, record=record)
             if isinstance(record, Deletion):
-                if record.post_id is None:
-                    return work, "deletion of an author: this version deletes single posts only"
-                ready = _Work(delivered, work.ticket, record)
-                return Item(ready, record.post_id.encode(), "none", 0, 0, time.monotonic())
+                return _deletion(work, record, time.monotonic())
             example = self._scorer.prepare(record)
         except (MalformedRecord, NewerSchema, Unscorable) as error:
-            return work, str(error)
+            return _failure(replace(work, failure=str(error)), time.monotonic())
         except Exception as error:  # whatever a hostile record provokes: it is set aside, the stream goes on
-            logger.exception("record at %s could not be prepared", delivered.position)
-            return work, f"{type(error).__name__}: {error}"
+            logger.exception("record at %s could not be prepared", position)
+            return _failure(replace(work, failure=f"{type(error).__name__}: {error}"), time.monotonic())
         return Item(
-            _Work(delivered, work.ticket, record, example),
+            replace(work, example=example),
             record.id.encode(),
             example.lane,
             example.tokens,
             len(example.images),
             time.monotonic(),
+            (position.partition, record.author) if record.author is not None else None,
         )
 
     async def _score_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
@@ -204,10 +208,14 @@ class Pipeline:
             await self._write_slots.acquire()
             group.create_task(self._finish(batch, scored))
 
+    async def _settle_unscored(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            batch = await self.batcher.take_unscored()
+            await self._write_slots.acquire()
+            group.create_task(self._finish(batch, [item.payload.failure for item in batch.items]))
+
     def _score(self, items: list[_Prepared]) -> list[Scores | str | None]:
-        """Scores per item; the reason where one cannot be scored, None where there is nothing to score."""
-        if items[0].lane == "none":
-            return [None] * len(items)
+        """Scores per item; the reason where one cannot be scored."""
         examples = [example for item in items if (example := item.payload.example) is not None]
         try:
             scores = self._scorer.predict(examples)
@@ -223,7 +231,7 @@ class Pipeline:
             middle = len(items) // 2
             return self._score(items[:middle]) + self._score(items[middle:])
 
-    async def _finish(self, batch: Batch[_Work], scored: list[Scores | str | None]) -> None:
+    async def _finish(self, batch: Batch[_Work], scored: Sequence[Scores | str | None]) -> None:
         writes: list[tuple[_Work, Write]] = []
         failed: list[tuple[_Work, str]] = []
         scored_at = datetime.now(UTC)
@@ -232,6 +240,7 @@ class Pipeline:
             if isinstance(scores, str):
                 failed.append((work, scores))
             else:
+                writes += ((post, _withdrawal(post)) for post in work.withdrawn)
                 writes.append((work, self._result(work, scores, scored_at)))
         try:
             await self._write(writes, failed)
@@ -244,14 +253,14 @@ class Pipeline:
         for work, reason in failed:
             logger.warning("dead letter %s: %s", work.delivered.position, reason)
             await self._dead_letters(work.delivered, reason)
-        every = [*writes, *((work, _failure(work.delivered, reason)) for work, reason in failed)]
+        every = [*writes, *((work, _dead_letter(work, reason)) for work, reason in failed)]
         await self._sink.write([write for _, write in every])
         now = datetime.now(UTC)
         self.stats.posts_written(
             [
                 (now - work.record.ingested_at).total_seconds() * 1000
-                for work, _ in writes
-                if isinstance(work.record, Post)
+                for work, write in writes
+                if isinstance(work.record, Post) and isinstance(write, Scored)
             ]
         )
         self.ledger.settle(work.ticket for work, _ in every)
@@ -264,8 +273,10 @@ class Pipeline:
     def _result(self, work: _Work, scores: Scores | None, scored_at: datetime) -> Write:
         delivered, record = work.delivered, work.record
         if isinstance(record, Deletion):
-            assert record.post_id is not None  # deletions of authors never get here
-            return Deleted(record.post_id, delivered.position, delivered.run)
+            if record.post_id is not None:
+                return Deleted(record.post_id, delivered.position, delivered.run)
+            assert record.author is not None  # the contract sees to it that a deletion names one of the two
+            return AuthorDeleted(record.author, delivered.position, delivered.run)
         assert isinstance(record, Post) and scores is not None and work.example is not None
         return Scored(
             self._prediction(record, work.example, scores, scored_at),
@@ -308,6 +319,32 @@ class Pipeline:
         )
 
 
-def _failure(delivered: Delivered, reason: str) -> Failed:
+def _deletion(work: _Work, record: Deletion, now_s: float) -> _Prepared:
+    """A post's shares the post's key; an author's has one of its own and holds back what follows of the author."""
+    if record.post_id is not None:
+        return Item(work, record.post_id.encode(), "none", 0, 0, now_s)
+    assert record.author is not None
+    return Item(work, _own_key(work), "none", 0, 0, now_s, (work.delivered.position.partition, record.author))
+
+
+def _failure(work: _Work, now_s: float) -> _Prepared:
+    """Set aside in its turn, so that the deletion of its post comes after it."""
+    key = work.delivered.key
+    return Item(work, key if key is not None else _own_key(work), "none", 0, 0, now_s)
+
+
+def _own_key(work: _Work) -> bytes:
+    position = work.delivered.position
+    return b"record at %d:%d" % (position.partition, position.offset)
+
+
+def _withdrawal(work: _Work) -> Withdrawn:
+    assert isinstance(work.record, Post)
+    return Withdrawn(work.record.id, work.record.revision, work.delivered.position, work.delivered.run)
+
+
+def _dead_letter(work: _Work, reason: str) -> Failed:
+    delivered, record = work.delivered, work.record
     key = delivered.key.decode(errors="replace") if delivered.key is not None else None
-    return Failed(reason, key, len(delivered.value), delivered.position, delivered.run)
+    author = record.author if isinstance(record, Post) else None
+    return Failed(reason, key, len(delivered.value), delivered.position, delivered.run, author)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import msgspec
 from redis.asyncio import Redis
@@ -41,6 +41,9 @@ RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
 STATE_TTL_S = 15
 FIRST_BLOB = 7
 """Index of the first blob among the script's arguments."""
+FORGET_STEP = 200
+"""About as many of an author's posts are taken out in one call, which then holds Redis for some milliseconds."""
+TELL_UNSEEN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +75,38 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A post that was not scored, because its deletion came meanwhile: the write after this one."""
+
+    post_id: str
+    revision: int
+    position: Position
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorDeleted:
+    """An author whose posts before `position`, in its partition, are to be taken out of everything."""
+
+    author: str
+    position: Position
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """A record that went to the dead letters."""
+    """A record that went to the dead letters; its key and author, where known, let a deletion find it."""
 
     error: str
     key: str | None
     size: int
     position: Position
     run: str
+    author: str | None = None
 
 
-Write = Scored | Deleted | Failed
+PostWrite = Scored | Deleted | Withdrawn | Failed
+Write = PostWrite | AuthorDeleted
 
 
 class Store:
@@ -93,6 +117,7 @@ class Store:
         self.settings = settings
         self.model = model
         self.retries = 0
+        self._unseen = _Unseen()
         self._script = redis.register_script(SCRIPT)
         self._shards: list[Keys] = []
 
@@ -122,15 +147,19 @@ class Store:
     async def write(self, writes: Sequence[Write]) -> dict[str, int]:
         """Writes a micro-batch, waiting and retrying while Redis is away; returns counts per outcome.
 
-        Safe to repeat: the receipts fold what was already written.
+        Safe to repeat: the receipts fold what was already written. Deletions of authors go first, which is right for
+        posts before and after them alike.
         """
-        by_shard: dict[int, list[Write]] = defaultdict(list)
+        by_shard: dict[int, list[PostWrite]] = defaultdict(list)
+        counts: Counter[str] = Counter()
         for write in writes:
-            by_shard[self._shard(write)].append(write)
-        counts: dict[str, int] = defaultdict(int)
+            if isinstance(write, AuthorDeleted):
+                counts[await self._forget(write)] += 1
+            else:
+                by_shard[self._shard(write)].append(write)
         for outcomes in await asyncio.gather(*(self._write_shard(*item) for item in by_shard.items())):
-            for outcome in outcomes:
-                counts[outcome.decode()] += 1
+            counts.update(outcome.decode() for outcome in outcomes)
+        self._unseen.add(counts["unseen"])
         return dict(counts)
 
     async def publish(self, state: WorkerState) -> None:
@@ -145,16 +174,36 @@ class Store:
         await self.redis.delete(worker_key(self.settings.namespace, name))
         await self.redis.srem(workers_key(self.settings.namespace), name)
 
-    def _shard(self, write: Write) -> int:
-        if isinstance(write, Failed):
-            return crc32(_place(write.position).encode()) % len(self._shards)
-        post_id = write.prediction.id if isinstance(write, Scored) else write.post_id
-        return shard_of(post_id, len(self._shards))
+    def _shard(self, write: PostWrite) -> int:
+        match write:
+            case Scored(prediction=prediction):
+                name = prediction.id
+            case Failed():
+                name = _name(write)
+            case _:
+                name = write.post_id
+        return shard_of(name, len(self._shards))
 
-    async def _write_shard(self, shard: int, writes: list[Write]) -> list[bytes]:
-        settings, keys = self.settings, self._shards[shard]
+    async def _write_shard(self, shard: int, writes: list[PostWrite]) -> list[bytes]:
         blobs: list[bytes] = []
-        entries = [_entry(write, blobs) for write in writes]
+        return await self._call(shard, [_entry(write, blobs) for write in writes], blobs)
+
+    async def _forget(self, write: AuthorDeleted) -> str:
+        """Through all shards, step by step; counted in the last one, when nothing of the author is left."""
+        home = shard_of(write.author, len(self._shards))
+        position = write.position
+        place = (position.partition, position.offset, position.timestamp_ms)
+        outcome = b""
+        for shard in (*(shard for shard in range(len(self._shards)) if shard != home), home):
+            outcome = b"0"
+            while outcome.isdigit():
+                entry = (4, write.author, outcome.decode(), *place, write.run, shard == home, FORGET_STEP)
+                (outcome,) = await self._call(shard, [entry], [])
+        return outcome.decode()
+
+    async def _call(self, shard: int, entries: Sequence[tuple[Any, ...]], blobs: Sequence[bytes]) -> list[bytes]:
+        """One call of the script, repeated until Redis took it; one outcome per entry."""
+        settings, keys = self.settings, self._shards[shard]
         args: list[Any] = [
             keys.prefix,
             msgspec.msgpack.encode(entries),
@@ -173,12 +222,29 @@ class Store:
                 if "user_script" in str(error):  # a fault of ours, which waiting cannot mend
                     raise
                 self.retries += 1
-                logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", len(writes), error, wait_s)
+                logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", len(entries), error, wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
 
 
-def _entry(write: Write, blobs: list[bytes]) -> tuple[Any, ...]:
+class _Unseen:
+    """Deletions that found no receipt, told once a minute: most are of posts that were never kept."""
+
+    def __init__(self) -> None:
+        self._found = 0
+        self._told_at_s = -TELL_UNSEEN_S
+
+    def add(self, found: int) -> None:
+        self._found += found
+        if self._found and time.monotonic() - self._told_at_s >= TELL_UNSEEN_S:
+            logger.info(
+                "%d deletions of posts without a receipt (never kept, or past retention): nothing to subtract",
+                self._found,
+            )
+            self._found, self._told_at_s = 0, time.monotonic()
+
+
+def _entry(write: PostWrite, blobs: list[bytes]) -> tuple[Any, ...]:
     """The positional entry `store.lua` reads; its byte strings are appended to `blobs`."""
     index = FIRST_BLOB + len(blobs)
     position = write.position
@@ -199,9 +265,12 @@ def _entry(write: Write, blobs: list[bytes]) -> tuple[Any, ...]:
                 Counters.of(prediction),
                 index,
                 len(write.thumbnails),
+                prediction.author,
             )
         case Deleted():
             return (2, write.post_id, 0, *place, write.run)
+        case Withdrawn():
+            return (5, write.post_id, write.revision, *place, write.run)
         case Failed():
             letter = DeadLetter(
                 partition=position.partition,
@@ -212,11 +281,13 @@ def _entry(write: Write, blobs: list[bytes]) -> tuple[Any, ...]:
                 failed_at=datetime.now(UTC),
             )
             blobs.append(msgspec.msgpack.encode(letter))
-            return (3, _place(position), index, write.run)
+            return (3, _name(write), 0, *place, write.run, index, write.author)
 
 
-def _place(position: Position) -> str:
-    return f"{position.partition}:{position.offset}:{position.timestamp_ms}"
+def _name(write: Failed) -> str:
+    """Its key, so that the deletion of that post finds it; a record without one stands for itself."""
+    position = write.position
+    return write.key if write.key is not None else f"{position.partition}:{position.offset}"
 
 
 def _masked(settings: Settings) -> str:

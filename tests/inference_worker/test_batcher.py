@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from hypothesis import given
@@ -113,3 +114,68 @@ def test_halving_never_goes_below_one():
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         Batcher(max_items=0)
+
+
+async def test_a_post_is_not_withdrawn_from_before_an_earlier_deletion():
+    """Its author's deletion holds the post; the post's first deletion then stands between it and the second."""
+    batcher: Batcher[int] = Batcher()
+    author = (0, "ann")
+    batcher.put(Item(0, b"author", "none", 0, 0, 0.0, author))
+    (gone,) = (await batcher.take_unscored()).items
+    batcher.put(Item(1, b"x", "text", 10, 0, 1.0, author))
+    assert batcher.withdraw(b"x") == []
+    batcher.put(Item(2, b"x", "none", 0, 0, 2.0))
+    batcher.put(item(3, key=b"x"))
+    batcher.finish([gone])
+    assert [one.payload for one in batcher.withdraw(b"x")] == [3]
+    batcher.put(Item(4, b"x", "none", 0, 0, 4.0))
+    assert len(batcher) == 3
+    left = []
+    left += (await batcher.take()).items
+    for _ in range(2):
+        batcher.finish(left[-1:])
+        left += (await batcher.take_unscored()).items
+    assert [one.payload for one in left] == [1, 2, 4]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("post", "deletion", "author")), st.integers(0, 3)), max_size=30), st.integers(0)
+)
+def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, seed):
+    """Keys keep their order, posts of an author wait for the deletion before them, and nothing gets stuck."""
+
+    async def run() -> list[int]:
+        batcher: Batcher[int] = Batcher(max_items=2)
+        chance = random.Random(seed)
+        entries = list(enumerate(mix))
+        in_flight, left = [], []
+        while entries or len(batcher) or in_flight:
+            step = chance.randint(0, 3)
+            if step == 0 and entries:
+                name, (kind, number) = entries.pop(0)
+                key = b"author %d" % name if kind == "author" else b"%d" % number
+                author = None if kind == "deletion" else (0, str(number % 2))
+                if kind == "deletion":
+                    left += [(one.payload, "withdrawn") for one in batcher.withdraw(key)]
+                batcher.put(Item(name, key, "text" if kind == "post" else "none", 5, 0, float(name), author))
+            elif step == 1 and batcher.queue_age_s:
+                in_flight += (await batcher.take()).items
+            elif step == 2 and batcher._lanes["none"]:
+                in_flight += (await batcher.take_unscored()).items
+            elif in_flight:
+                done = in_flight.pop(chance.randrange(len(in_flight)))
+                left.append((done.payload, "done"))
+                batcher.finish([done])
+        return left
+
+    left = asyncio.run(run())
+    assert sorted(name for name, _ in left) == list(range(len(mix)))
+    written = [name for name, how in left if how == "done"]
+    for first in range(len(mix)):
+        for second in range(first + 1, len(mix)):
+            if first in written and second in written:
+                (kind, number), (other, another) = mix[first], mix[second]
+                same_key = "author" not in (kind, other) and number == another
+                held = kind == "author" and other != "deletion" and number % 2 == another % 2
+                if same_key or held:
+                    assert written.index(first) < written.index(second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from inference_worker.predictor import Scores
 from inference_worker.preprocess import EncodedText, Example
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
-from inference_worker.store import Deleted, Failed, Position, Scored, Write
-from ingest.contract import Deletion, Post, encode
+from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Withdrawn, Write
+from ingest.contract import Deletion, Post, encode, record_key
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 PARTITION = ("live.posts", 0)
@@ -32,6 +33,8 @@ class WordScorer:
     def __init__(self) -> None:
         self.texts: dict[int, str] = {}
         self.batches: list[int] = []
+        self.is_free = threading.Event()
+        self.is_free.set()
 
     def prepare(self, post: Post) -> Example:
         if "empty" in post.text:
@@ -43,6 +46,7 @@ class WordScorer:
 
     def predict(self, examples: Sequence[Example]) -> list[Scores]:
         self.batches.append(len(examples))
+        self.is_free.wait(10)
         texts = [self.texts[id(example)] for example in examples]
         if any("poison" in text for text in texts):
             raise ValueError("NaN in the logits")
@@ -84,8 +88,14 @@ class Bench:
 
     async def submit(self, offset: int, record: Post | Deletion | bytes) -> None:
         value = record if isinstance(record, bytes) else encode(record)
-        delivered = Delivered(value, b"key", Position(0, offset, 0), "run")
+        key = None if isinstance(record, bytes) else record_key(record)
+        delivered = Delivered(value, key, Position(0, offset, 0), "run")
         await self.pipeline.submit(delivered, PARTITION, lambda: self.acknowledged.append(offset))
+
+    async def until_scored(self, batches: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.scorer.batches) < batches:
+                await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -96,6 +106,10 @@ async def running(**changes: object) -> AsyncIterator[Bench]:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def authored(name: int, author: str, text: str = "hello") -> Post:
+    return Post(id=f"x:{name}", source="x", created_at=NOW, ingested_at=NOW, text=text, author=author)
 
 
 def post(name: int, text: str = "hello") -> Post:
@@ -143,7 +157,6 @@ async def test_a_poison_post_is_isolated_and_set_aside():
         (b"\xff\x00 garbage", "not a Moodstream record"),
         (encode(post(1)).replace(b"schema\x01", b"schema\x09"), "schema 9"),
         (encode(post(1, "empty")), "nothing to score"),
-        (encode(Deletion(source="x", deleted_at=NOW, ingested_at=NOW, author="abc")), "deletion of an author"),
     ],
 )
 async def test_what_cannot_be_scored_goes_to_the_dead_letters_and_the_stream_goes_on(value: bytes, reason: str):
@@ -168,12 +181,84 @@ async def test_out_of_memory_halves_the_batches_and_loses_nothing():
         assert bench.pipeline.batcher.max_items <= 4
 
 
+def deletion(post_name: int) -> Deletion:
+    return Deletion(source="x", deleted_at=NOW, ingested_at=NOW, post_id=f"x:{post_name}")
+
+
 async def test_a_deletion_never_overtakes_its_post():
     async with running() as bench:
+        bench.sink.is_open.clear()
         await bench.submit(0, post(1, "long " * 50))
-        await bench.submit(1, Deletion(source="x", deleted_at=NOW, ingested_at=NOW, post_id="x:1"))
+        await bench.until_scored(1)
+        await bench.submit(1, deletion(1))
+        assert not await bench.pipeline.settle_in_flight(0.1)
+        bench.sink.is_open.set()
         assert await bench.pipeline.drain(10)
         assert [type(write) for write in bench.sink.writes] == [Scored, Deleted]
+
+
+async def test_a_post_that_waits_is_withdrawn_by_its_deletion_and_not_scored():
+    async with running() as bench:
+        await bench.submit(0, post(1))
+        await bench.submit(1, Post(id="x:1", source="x", created_at=NOW, ingested_at=NOW, text="later", revision=1))
+        await bench.submit(2, deletion(1))
+        assert await bench.pipeline.drain(10)
+        assert bench.scorer.batches == []
+        assert bench.sink.writes == [
+            Withdrawn("x:1", 0, Position(0, 0, 0), "run"),
+            Withdrawn("x:1", 1, Position(0, 1, 0), "run"),
+            Deleted("x:1", Position(0, 2, 0), "run"),
+        ]
+        assert bench.acknowledged == [0, 1, 2]
+
+
+async def test_a_deletion_does_not_wait_for_the_engine():
+    async with running() as bench:
+        bench.scorer.is_free.clear()
+        await bench.submit(0, post(1))
+        await bench.until_scored(1)
+        await bench.submit(1, post(2))
+        await bench.submit(2, deletion(3))
+        while not bench.sink.writes:
+            await asyncio.sleep(0.01)
+        bench.scorer.is_free.set()
+        assert await bench.pipeline.drain(10)
+        assert [type(write) for write in bench.sink.writes] == [Deleted, Scored, Scored]
+        assert bench.acknowledged == [0, 1, 2]
+
+
+async def test_what_an_author_posts_after_their_deletion_waits_for_it():
+    async with running() as bench:
+        bench.sink.is_open.clear()
+        for offset in range(6):
+            is_deletion = offset in (0, 3)
+            gone = Deletion(source="x", deleted_at=NOW, ingested_at=NOW, author="ann")
+            await bench.submit(offset, gone if is_deletion else authored(offset, "ann"))
+        await bench.submit(6, authored(6, "ben"))
+        await bench.until_scored(1)
+        bench.sink.is_open.set()
+        assert await bench.pipeline.drain(10)
+        assert bench.acknowledged == list(range(7))
+        order = [write.position.offset for write in bench.sink.writes]
+        assert [type(write) for write in bench.sink.writes].count(AuthorDeleted) == 2
+        assert order.index(0) < min(map(order.index, range(1, 6)))
+        assert order.index(3) < min(map(order.index, (4, 5)))
+
+
+async def test_a_failed_record_is_set_aside_before_its_deletion_comes():
+    async with running() as bench:
+        await bench.submit(0, post(1, "empty"))
+        await bench.submit(1, deletion(1))
+        assert await bench.pipeline.drain(10)
+        assert [type(write) for write in bench.sink.writes] == [Failed, Deleted]
+
+
+async def test_the_author_of_a_failed_post_is_known_to_the_store():
+    async with running() as bench:
+        await bench.submit(0, authored(1, "ann", "empty"))
+        await bench.submit(1, authored(2, "ann", "poison"))
+        assert await bench.pipeline.drain(10)
+        assert [write.author for write in bench.sink.writes if isinstance(write, Failed)] == ["ann", "ann"]
 
 
 async def test_submitting_waits_while_too_much_is_in_flight():
