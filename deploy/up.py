@@ -14,6 +14,7 @@ from deploy.archives import checked, ingest_settings_from_env, namespace_of, ope
 from deploy.arguments import port, workers
 from deploy.errors import Misuse
 from deploy.local import LocalStack, Service, open_stack
+from deploy.memory import telling_memory
 from deploy.probing import jetstream_answers
 from deploy.servers import is_free, until_ready
 from deploy.settings import Settings
@@ -128,7 +129,7 @@ async def _run_services(stack: LocalStack, options: argparse.Namespace, settings
     if request.is_live and stack.is_empty:
         _forget_cursor(namespace, request.source)
     stack.run("ingest", "ingest", *request.command_line(), environment=named, keep_running=not is_replay)
-    async with stack.watched():
+    async with stack.watched(), telling_memory(stack.broker):
         await _announce(dashboard, options, settings)
         await _first_results(stack.redis, namespace)
         await asyncio.Event().wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -125,7 +126,9 @@ class LatePictures:
                 await self._send_text(pending)
             if images := await fetching:
                 # Not the text's own revision, even if this comes first: see EDIT_STEP.
-                complete = msgspec.structs.replace(post, images=images, revision=post.revision + 1)
+                complete = msgspec.structs.replace(
+                    post, images=images, revision=post.revision + 1, ingested_at=datetime.now(UTC)
+                )
                 await self._send(complete, held)
                 self._tally.media["late" if is_late else "in time"] += len(images)
             elif pending.has_text:
