@@ -40,6 +40,8 @@ MAX_KEPT_BYTES: Final = 96 << 10
 _DECODERS: Final = (GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 # Pillow warns from 89 megapixels on; here every picture that large is refused.
 warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
+# It also warns of damaged metadata, of which none is kept.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def make_safe(data: bytes, *, alt: str = "", width: int | None = None, height: int | None = None) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
@@ -26,15 +27,16 @@ class HostileServer:
     requests: each request's lines in the order they came; most_at_once: requests in progress at a time.
     """
 
-    def __init__(self, pages: dict[str, bytes | Talk] | None = None) -> None:
+    def __init__(self, pages: dict[str, bytes | Talk] | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self.pages = dict(pages or {})
+        self._tls = tls
         self.requests: list[list[str]] = []
         self.most_at_once = 0
         self._at_once = 0
         self._talks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> HostileServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 

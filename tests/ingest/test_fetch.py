@@ -7,6 +7,7 @@ import gzip
 import shutil
 import socket
 import ssl
+import subprocess
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -268,21 +269,49 @@ async def test_cookies_are_not_kept(fetcher: MediaFetcher, server: HostileServer
     assert not [line for request in server.requests for line in request if line.lower().startswith("cookie")]
 
 
-async def test_a_listed_host_is_not_believed_without_its_certificate(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of a server that calls itself pictures.test, signed by nobody."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("openssl makes the certificate of this test's server")
-    process = await asyncio.create_subprocess_exec(
-        openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-        "-subj", "/CN=localhost", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate"),
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert await process.wait() == 0
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, MediaFetcher(allowed=[address]) as fetcher:
+        pytest.skip("openssl makes the certificate of this test's server; install it")
+    path = tmp_path_factory.mktemp("tls") / "pictures.pem"
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=pictures.test"
+    names = ("-addext", "subjectAltName=DNS:pictures.test")
+    subprocess.run([openssl, *command.split(), *names, "-keyout", path, "-out", f"{path}.crt"],
+                   check=True, capture_output=True)  # fmt: skip
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+@pytest.fixture
+async def tls_server(certificate: Path) -> AsyncIterator[HostileServer]:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    async with HostileServer({"/a.jpg": PICTURE}, tls=tls) as server:
+        yield server
+
+
+async def loopback(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+async def test_https_is_spoken_to_the_name_and_not_to_its_number(
+    tls_server: HostileServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    believing = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr("httpx.create_ssl_context", lambda **_: believing)
+    address = tls_server.address.replace("127.0.0.1", "pictures.test")
+    other = tls_server.address.replace("127.0.0.1", "other.test")
+    async with MediaFetcher(allowed=[address, other], resolve=loopback) as fetcher:
+        assert await fetcher.fetch(f"https://{address}/a.jpg") == JPEG
+        assert f"Host: {address}" in tls_server.requests[0]
+        assert await reason_of(fetcher, f"https://{other}/a.jpg") == "no connection"
+
+
+async def test_a_host_without_a_known_certificate_is_not_believed(tls_server: HostileServer) -> None:
+    address = tls_server.address.replace("127.0.0.1", "pictures.test")
+    async with MediaFetcher(allowed=[address], resolve=loopback) as fetcher:
         assert await reason_of(fetcher, f"https://{address}/a.jpg") == "no connection"
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import httpcore
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingest.errors import BadSettings, MediaUnavailable
 from ingest.fetch import MediaFetcher
@@ -198,6 +200,17 @@ def test_https_is_not_left_again_even_for_a_trusted_host() -> None:
     page = allowed.admit("https://cdn.example.org/a.jpg")
     with pytest.raises(MediaUnavailable, match="not https"):
         allowed.admit("http://127.0.0.1:8000/", referrer=page)
+
+
+@given(st.text(max_size=40), st.sampled_from(["{}", "https://{}", "https://cdn.bsky.app{}", "https://{}cdn.bsky.app/"]))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_refused_or_leads_to_a_listed_host(text: str, form: str) -> None:
+    try:
+        url = AllowList(ALLOWED).admit(form.format(text))
+    except MediaUnavailable:
+        return
+    assert (url.scheme, url.port, url.userinfo) == ("https", None, b"")
+    assert url.raw_host == b"cdn.bsky.app" or url.raw_host.endswith(b".example.org")
 
 
 def test_an_address_is_public_or_not() -> None:

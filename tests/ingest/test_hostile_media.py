@@ -17,7 +17,7 @@ from ingest.errors import MalformedMedia
 from ingest.media import LONG_SIDE, SHORT_SIDE, make_safe
 from tests.ingest.hostile_pictures import MARK, PICTURES, SAFE
 
-pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # Pillow tells what is wrong with metadata
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells what is wrong with metadata
 
 CPU_LIMIT_S: Final = 10.0
 
@@ -52,6 +52,8 @@ def test_a_hostile_picture_is_made_safe_or_refused(name: str) -> None:
     assert time.process_time() - started < CPU_LIMIT_S
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_a_decoder_comes_to_the_same_result_and_survives_them_all() -> None:
     async with Decoder(processes=2, limit_s=20) as decoder:
 
