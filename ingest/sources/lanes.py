@@ -79,8 +79,9 @@ class Lane:
     def gap(self, what: str) -> None:
         """Notes a stretch that could not be read."""
         gaps = self._lanes.state.gaps
-        gaps.append(f"{self.name}: {what}")
-        del gaps[:-MAX_GAPS]
+        if (told := f"{self.name}: {what}") not in gaps:
+            gaps.append(told)
+            del gaps[:-MAX_GAPS]
 
 
 Reader = Callable[[Lane], Awaitable[None]]
@@ -116,15 +117,18 @@ class Lanes:
             return {}
         return positions
 
-    async def read(self, readers: Mapping[str, Reader]) -> AsyncGenerator[Item, None]:
-        """Items of all lanes as they come.
+    async def read(self, readers: Mapping[str, Reader], *, aside: Reader | None = None) -> AsyncGenerator[Item, None]:
+        """Items of all lanes as they come. `aside` reads beside them, and does not count for how the source is.
 
         Raises what a reader raises beside TryAgain, and SourceUnreachable if no lane was reached or all have ended.
         """
         self.queue = asyncio.Queue(MAX_WAITING)
+        self._positions = {name: position for name, position in self._positions.items() if name in readers}
         self._lanes = [Lane(self, name, self._positions.get(name)) for name in readers]
         self.tell()
         tasks = [asyncio.create_task(self._keep_reading(lane, readers[lane.name])) for lane in self._lanes]
+        if aside is not None:
+            tasks.append(asyncio.create_task(self._keep_reading(Lane(self, "aside", None), aside)))
         try:
             while True:
                 entry = await self.queue.get()

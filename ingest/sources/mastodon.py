@@ -22,7 +22,7 @@ from ingest.authors import AuthorHash
 from ingest.contract import Deletion
 from ingest.sources.items import Item, Kind, LiveSource, Skipped
 from ingest.sources.lanes import Lane, Lanes, Sleep
-from ingest.sources.live import Backoff, SourceState
+from ingest.sources.live import MAX_AGE, Backoff, SourceState
 from ingest.sources.mastodon_server import Channel, Server, address, order, statuses_in, tokens_in
 from ingest.sources.mastodon_status import MALFORMED, SOURCE, Status, draft_of, is_number, own_id, read_status
 from ingest.sources.patient_http import LiveLines, TryAgain, ask, open_client, problem_of, refusal
@@ -36,11 +36,16 @@ DEFAULT_CHANNELS: Final = ("public",)
 SILENCE_S: Final = 30.0
 """Servers send :thump every 15 s."""
 BACKOFF: Final = Backoff(first=1.0, factor=2.0, ceiling=120.0)
-OVERLAP_MS: Final = 120_000
-"""A status that federated late is numbered by when it was written: the refill starts this much before the last one."""
+OVERLAP_S: Final = 120
+"""A status that federated late is numbered by when it was written: a refill starts this much before the last one."""
+SEAM_S: Final = 10
+"""The same for the few seconds until the stream is open."""
 PAGE: Final = 40
-MAX_PAGES: Final = 100
-"""The most that is refilled: 4,000 statuses, within the 300 requests a server allows in five minutes."""
+MAX_PAGES: Final = 1_000
+"""The most that is refilled: 40,000 statuses."""
+FAST_PAGES: Final = 20
+PAGE_PAUSE_S: Final = 1.0
+"""After so many pages: a server allows 300 requests in five minutes."""
 RECHECKED: Final = 200
 RECHECK_PAGE: Final = 20
 _STATUS_EVENTS: Final = frozenset({"update", "status.update"})
@@ -72,7 +77,7 @@ class Mastodon:
     ) -> None:
         self.state = SourceState()
         self._lanes = Lanes(self.state, backoff=backoff, sleep=sleep, cursor=cursor)
-        self._authors, self._skip_bots, self._silence_s = authors, skip_bots, silence_s
+        self._authors, self._skip_bots, self._silence_s, self._sleep = authors, skip_bots, silence_s, sleep
         self._servers = [Server(address(server), tokens or {}) for server in servers]
         self._channels = [Channel(channel) for channel in channels]
         self._seen = Seen()
@@ -88,6 +93,7 @@ class Mastodon:
         return tuple(dict.fromkeys(host for server in self._servers for host in server.media_hosts))
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
+        self._seen = Seen()  # what was read but not handed on is read again
         async with open_client(timeout_s=self._silence_s) as client:
             readers = {
                 f"{server.host} {channel.name}": partial(self._read, client, server, channel)
@@ -99,7 +105,10 @@ class Mastodon:
                     yield item
 
     async def _read(self, client: httpx.AsyncClient, server: Server, channel: Channel, lane: Lane) -> None:
-        """Reads one stream until it breaks off."""
+        """Reads one stream until it breaks off; before, what was missed, the bulk of it while no stream has to wait."""
+        if lane.position is not None:
+            lane.say("connecting", "reading what was missed")
+            await self._refill(client, server, channel, lane, overlap_s=OVERLAP_S)
         url = await server.streaming_url(client) + channel.stream
         headers = {**server.headers, "Accept-Encoding": "identity"}
         try:
@@ -111,17 +120,22 @@ class Mastodon:
                 response = events.response
                 if response.status_code != 200:
                     raise server.refused(response.status_code, response.headers)
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    raise TryAgain("an answer that is no event stream")
                 assert isinstance(response.stream, httpx.AsyncByteStream)
                 response.stream = LiveLines(response.stream, silence_s=self._silence_s, skipped=self.state.skipped)
                 was_reached = lane.is_reached
                 lane.answered()
-                lane.say("connecting", "reading what was missed")
-                await self._catch_up(client, server, channel, lane)
+                if lane.position is None:
+                    await self._start_here(client, server, channel, lane)
+                else:
+                    await self._refill(client, server, channel, lane, overlap_s=SEAM_S)
                 if was_reached:
                     await self._recheck(client, server, lane)
                 lane.live(f"connected to {server.host}")
-                async for event in events.aiter_sse():
-                    await self._take(event, server, lane)
+                async with aclosing(events.aiter_sse()) as stream:
+                    async for event in stream:
+                        await self._take(event, server, lane)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise TryAgain(problem_of(error)) from None
         raise TryAgain("closed by the server")
@@ -159,13 +173,6 @@ class Mastodon:
         now = datetime.now(UTC)
         await lane.put(Deletion(source=SOURCE, post_id=name, deleted_at=now, ingested_at=now))
 
-    async def _catch_up(self, client: httpx.AsyncClient, server: Server, channel: Channel, lane: Lane) -> None:
-        """Brings the lane to now. What the stream tells meanwhile waits in it."""
-        if lane.position is None:
-            await self._start_here(client, server, channel, lane)
-        else:
-            await self._refill(client, server, channel, lane)
-
     async def _start_here(self, client: httpx.AsyncClient, server: Server, channel: Channel, lane: Lane) -> None:
         """Takes the newest status as the position, so that a pause before the first event is refilled too."""
         answer = await ask(
@@ -180,10 +187,16 @@ class Mastodon:
         else:
             lane.gap(f"what is written during pauses will be missing: the timeline answers HTTP {answer.status}")
 
-    async def _refill(self, client: httpx.AsyncClient, server: Server, channel: Channel, lane: Lane) -> None:
-        """What was written since `lane.position`, oldest first."""
-        newest = _before(lane.position)
-        for _ in range(MAX_PAGES):
+    async def _refill(
+        self, client: httpx.AsyncClient, server: Server, channel: Channel, lane: Lane, *, overlap_s: int
+    ) -> None:
+        """What was written since `lane.position`, oldest first, and within the time a live post may be old."""
+        newest = _before(lane.position, overlap_s)
+        if order(newest) > order(lane.position):
+            lane.gap(f"posts after {lane.position} that are more than two days old are left out")
+        for page in range(MAX_PAGES):
+            if page >= FAST_PAGES:
+                await self._sleep(PAGE_PAUSE_S)
             params = {**channel.timeline_params, "limit": str(PAGE), "min_id": newest}
             answer = await ask(client, "GET", server.url + channel.timeline, params=params, headers=server.headers)
             if answer.status == 429 or answer.status >= 500:
@@ -228,8 +241,9 @@ def open_mastodon(options: SourceOptions) -> LiveSource:
     )
 
 
-def _before(number: str) -> str:
-    """The number a status written OVERLAP_MS earlier would have: Mastodon's are milliseconds, shifted by 16 bits."""
+def _before(number: str, seconds: int) -> str:
+    """The number a status written so much earlier would have: Mastodon's are milliseconds, shifted by 16 bits."""
     if not number.isdigit() or len(number) < 17:
         return number
-    return str(max(0, int(number) - (OVERLAP_MS << 16)))
+    oldest = int((datetime.now(UTC) - MAX_AGE).timestamp() * 1000) << 16
+    return str(max(oldest, int(number) - (seconds * 1000 << 16)))

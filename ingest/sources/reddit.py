@@ -86,6 +86,7 @@ class Reddit:
         return self._lanes.cursor
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
+        self._seen, self._rechecks = Seen(), Rechecks()  # what was read but not handed on is read again
         async with open_client(timeout_s=self._deadline_s, user_agent=USER_AGENT) as client:
             api = RedditApi(
                 client,
@@ -98,7 +99,8 @@ class Reddit:
             )
             paths = [f"/r/{group}/{kind}" for group in self._groups for kind in ("new", "comments")]
             readers = {path: partial(self._watch_listing, api, path) for path in paths}
-            async with aclosing(self._lanes.read({**readers, "recheck": partial(self._watch_again, api)})) as items:
+            again = partial(self._watch_again, api)
+            async with aclosing(self._lanes.read(readers, aside=again)) as items:
                 async for item in items:
                     yield item
 
@@ -138,7 +140,6 @@ class Reddit:
         while True:
             while due := self._rechecks.due(self._now(), PAGE):
                 await self._recheck(due, api, lane)
-            lane.live("asking again for what was read")
             await self._sleep(RECHECK_EVERY_S)
 
     async def _recheck(self, due: list[Check], api: RedditApi, lane: Lane) -> None:

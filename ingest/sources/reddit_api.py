@@ -108,7 +108,7 @@ class RedditApi:
         granted = _object(answer.body)
         token, lasts_s = granted.get("access_token"), granted.get("expires_in", 3600)
         if not isinstance(token, str) or not isinstance(lasts_s, int | float):
-            raise BadCredentials(f"Reddit gives no token for {CLIENT_ID}: {WHERE}, copy id and secret again")
+            raise BadCredentials(f"Reddit gives no token for {CLIENT_ID}: {WHERE}, and copy id and secret again")
         self._token, self._token_ends = token, self._now() + max(0.0, lasts_s - RENEW_BEFORE_S)
 
     async def _wait_for_turn(self) -> None:

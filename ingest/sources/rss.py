@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -81,6 +81,8 @@ class Rss:
         return self._lanes.cursor
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
+        for feed in self._feeds.values():
+            feed.forget()  # what was read but not handed on is read again
         async with open_client(timeout_s=self._deadline_s) as client:
             readers = {name: partial(self._poll, client, feed) for name, feed in self._feeds.items()}
             async with aclosing(self._lanes.read(readers)) as items:
@@ -109,6 +111,9 @@ class Rss:
         """Its news, oldest first; only the last one moves the position, for a document is read whole or again."""
         if document.is_broken:
             self.state.skipped["broken XML, read as far as it goes"] += 1
+        names = [name for entry in document.entries if (name := entry_id(entry, feed.first_url))]
+        if names and feed.has_lost_touch(names):
+            lane.gap(f"all {len(names)} entries are new: others may have left the feed unread")
         items = [item for entry in _by_time(document.entries) if (item := self._item(entry, document, feed))]
         position = [answer.headers.get("etag"), answer.headers.get("last-modified")]
         for item in items[:-1]:
@@ -151,9 +156,16 @@ class _Feed:
                 self.media_host = f"{parts.hostname}{port}" if parts.scheme == "http" else parts.hostname
                 self.first_url = self.url = url
                 self.pace_s = PACE_S
-                self._known: dict[str, _Known] = {}
+                self.forget()
                 return
         raise BadSource(f"{_without_secrets(url)!r} is no feed's address: write https://…")
+
+    def forget(self) -> None:
+        self._known: dict[str, _Known] = {}
+
+    def has_lost_touch(self, names: Iterable[str]) -> bool:
+        """None of the entries is known, though some of an earlier document are: others may have come and gone."""
+        return bool(self._known) and self._known.keys().isdisjoint(names)
 
     def news(self, name: str, number: int, content: bytes, at: datetime | None) -> int | None:
         """The revision by which an entry is new, None if it is not. Many feeds change words and tell no date."""
