@@ -22,6 +22,8 @@ PROCESSES: Final = 2
 LIMIT_S: Final = 5.0
 MEMORY_BYTES: Final = 1 << 30
 """Of address space, libraries included; a picture of MAX_PIXELS stays below it in every format (tested)."""
+MAX_WAITING_BYTES: Final = 128 << 20
+"""Pictures that wait for a process; when each takes as long as it may, they come faster than they go."""
 START_S: Final = 30.0
 MAX_ANSWER_BYTES: Final = 4 << 20
 READ_AHEAD_BYTES: Final = 1 << 20
@@ -43,6 +45,7 @@ class Decoder:
         for worker in self._workers:
             self._idle.put_nowait(worker)
         self._asking: dict[asyncio.Task[Answer], _Worker] = {}
+        self._waiting_bytes = 0
         self._is_closed = False
 
     async def __aenter__(self) -> Decoder:
@@ -74,7 +77,7 @@ class Decoder:
         """As ingest.media.make_safe, and raises MalformedMedia also for a picture its process did not survive."""
         if len(data) > MAX_BYTES:
             raise MalformedMedia("too large", f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
-        worker = await self._idle.get()
+        worker = await self._turn(len(data))
         if self._is_closed:
             self._idle.put_nowait(worker)
             raise MalformedMedia("decoder closed")
@@ -87,6 +90,15 @@ class Decoder:
             raise MalformedMedia(answer.reason, answer.detail.removeprefix(f"{answer.reason}: "))
         image = answer.image
         return msgspec.structs.replace(image, alt=alt, width=width or image.width, height=height or image.height)
+
+    async def _turn(self, waiting_bytes: int) -> _Worker:
+        if self._waiting_bytes + waiting_bytes > MAX_WAITING_BYTES:
+            raise MalformedMedia("decoder too busy", f"{self._waiting_bytes:,} bytes of pictures wait for it")
+        self._waiting_bytes += waiting_bytes
+        try:
+            return await self._idle.get()
+        finally:
+            self._waiting_bytes -= waiting_bytes
 
     def _take_back(self, asking: asyncio.Task[Answer]) -> None:
         self._idle.put_nowait(self._asking.pop(asking))

@@ -67,8 +67,8 @@ class MediaFetcher:
         self._hosts = Hosts(at_once=at_once_per_host, clock=clock)
         self._slots = asyncio.Semaphore(at_once)
         self._cache = _Cache(cache_bytes)
-        self._own_resolver = SystemResolver() if resolve is None else None
-        backend = GuardedBackend(self._allowed, resolve or self._own_resolver)  # type: ignore[arg-type]  # one is set
+        self._resolver = SystemResolver()
+        backend = GuardedBackend(self._allowed, resolve or self._resolver)
         self._client = httpx.AsyncClient(
             transport=GuardedTransport(backend, max_connections=2 * at_once),
             headers={"User-Agent": _user_agent(), "Accept": ", ".join(_TYPES), "Accept-Encoding": "identity"},
@@ -84,8 +84,7 @@ class MediaFetcher:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._client.aclose()
-        if self._own_resolver is not None:
-            self._own_resolver.close()
+        self._resolver.close()
 
     def resting_hosts(self) -> list[str]:
         """Hosts left alone just now, for having failed too often or asked for it."""
@@ -111,19 +110,19 @@ class MediaFetcher:
 
     async def _follow(self, link: str, deadline: float) -> bytes:
         url = self._allowed.admit(link)
-        async with _Turn(self._slots, deadline, "too many at once"):
-            for _ in range(1 + MAX_REDIRECTS):
-                answer = await self._ask(url, deadline)
-                if isinstance(answer, bytes):
-                    return answer
-                url = self._allowed.admit(answer, referrer=url)
+        for _ in range(1 + MAX_REDIRECTS):
+            answer = await self._ask(url, deadline)
+            if isinstance(answer, bytes):
+                return answer
+            url = self._allowed.admit(answer, referrer=url)
         raise MediaUnavailable("too many redirects", f"{link[:200]}: more than {MAX_REDIRECTS}")
 
     async def _ask(self, url: httpx.URL, deadline: float) -> bytes | str:
         """The picture, or where the host sends us."""
         host = self._hosts[host_of(url)]
         _check_rest(host, url)
-        async with _Turn(host.slots, deadline, "host too busy"):
+        # The host's turn comes first: those who wait for a slow one must not hold the turns of all others.
+        async with _Turn(host.slots, deadline, "host too busy"), _Turn(self._slots, deadline, "too many at once"):
             _check_rest(host, url)  # it may have failed while we waited
             try:
                 with _translated(url):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from ingest.decoding import Decoder
+from ingest.decoding import MAX_WAITING_BYTES, Decoder
 from ingest.errors import MalformedMedia
 from ingest.media import MAX_BYTES, make_safe
 
@@ -147,6 +147,18 @@ async def test_a_cancelled_picture_may_still_end_its_process(endless: bytes, jpe
         decoding.cancel()
         assert (await decoder.make_safe(jpeg)).width == 400
         assert decoder.restarts == 1
+
+
+async def test_more_than_can_wait_is_refused_at_once(endless: bytes, jpeg: bytes) -> None:
+    heavy = jpeg + bytes(MAX_BYTES - len(jpeg))
+    async with Decoder(processes=1, limit_s=0.5) as decoder:
+        endless_one = asyncio.create_task(decoder.make_safe(endless))
+        await asyncio.sleep(0)
+        found = await asyncio.gather(*(decoder.make_safe(heavy) for _ in range(20)), return_exceptions=True)
+        refused = [error.reason for error in found if isinstance(error, MalformedMedia)]
+        assert refused == ["decoder too busy"] * (20 - MAX_WAITING_BYTES // MAX_BYTES)
+        await asyncio.gather(endless_one, return_exceptions=True)
+        assert (await decoder.make_safe(jpeg)).width == 400
 
 
 async def test_closing_in_the_middle_of_work_refuses_it_and_leaves_no_process(endless: bytes) -> None:
