@@ -21,7 +21,7 @@ import zstandard
 
 from ingest.contract import Post, Record
 from ingest.errors import ArchiveUnwritable
-from ingest.sources.archive import RECORDED, WHOLE, recorded_files, records_of, write_lines
+from ingest.sources.archive import RECORDED, WHOLE, recorded_files, records_of, stem_of, write_lines
 from ingest.sources.archive_parquet import write_parquet
 from ingest.sources.items import Skipped
 from ingest.tombstones import Tombstones, author_key, deletion_key, post_key
@@ -116,11 +116,11 @@ class ClosedFiles:
         else:
             records = (record for record in records_of(path) if not isinstance(record, Skipped))
             self.add(path, set[int]().union(*map(keys_of, records)))
-        for suffix in {f"{JSONL}.part", JSONL, PARQUET} - {path.name.removeprefix(_stem(path))}:
-            _remove(path.with_name(f"{_stem(path)}{suffix}"))
+        for suffix in {f"{JSONL}.part", JSONL, PARQUET} - {path.name.removeprefix(stem_of(path))}:
+            _remove(path.with_name(f"{stem_of(path)}{suffix}"))
 
     def _target(self, path: Path) -> Path:
-        return path if self._suffix is None else path.with_name(f"{_stem(path)}{self._suffix}")
+        return path if self._suffix is None else path.with_name(f"{stem_of(path)}{self._suffix}")
 
     def _rewrite(self, path: Path, tombstones: Tombstones | None, target: Path | None = None) -> Contents:
         """The old keys go last: a deletion that comes meanwhile must find its file."""
@@ -196,10 +196,6 @@ def _unused(folder: Path, at: datetime) -> Path:
         if not any(folder.glob(f"{stem}.*")):
             return folder / f"{stem}{JSONL}.part"
         at += timedelta(milliseconds=1)
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".", 1)[0]
 
 
 def _keys_file(path: Path) -> Path:

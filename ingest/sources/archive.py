@@ -55,24 +55,42 @@ class OwnArchive:
 
     def items(self) -> Iterator[Item]:
         """The same, blocking."""
-        is_folder = self._path.is_dir()
-        tombstones = Tombstones(self._path if is_folder else self._path.parent)
-        for path in recorded_files(self._path) if is_folder else [self._path]:
-            for record in records_of(path):
-                if not isinstance(record, Post):
-                    yield record
-                elif tombstones.covers(record):
-                    yield Skipped(reason="deleted since it was recorded", item=record.id)
-                else:
-                    yield draft_of(record)
+        if not self._path.is_dir():
+            yield from _items_of(self._path, Tombstones(self._path.parent))
+            return
+        tombstones = Tombstones(self._path)
+        read: set[str] = set()
+        while unread := [path for path in recorded_files(self._path) if stem_of(path) not in read]:
+            try:
+                yield from _items_of(unread[0], tombstones)
+            except BadSource:
+                if unread[0].exists():
+                    raise
+                continue  # closed or compacted in this moment: it has another name now, or is gone
+            read.add(stem_of(unread[0]))
+
+
+def _items_of(path: Path, tombstones: Tombstones) -> Iterator[Item]:
+    for record in records_of(path):
+        if not isinstance(record, Post):
+            yield record
+        elif tombstones.covers(record):
+            yield Skipped(reason="deleted since it was recorded", item=record.id)
+        else:
+            yield draft_of(record)
 
 
 def recorded_files(folder: Path) -> list[Path]:
     """Files of `moodstream record` in the order they were written, the one still being written (.part) included."""
     by_time: dict[str, Path] = {}
     for ending in (f"{WHOLE[0]}.part", *WHOLE):  # after a crash a file may be there twice; the last is the final one
-        by_time |= {path.name.removesuffix(ending): path for path in folder.glob(f"{RECORDED}*{ending}")}
+        by_time |= {stem_of(path): path for path in folder.glob(f"{RECORDED}*{ending}")}
     return [path for _, path in sorted(by_time.items())]
+
+
+def stem_of(path: Path) -> str:
+    """Of a recorded file: its name without what tells format and state."""
+    return path.name.partition(".")[0]
 
 
 def records_of(path: Path) -> Iterator[Record | Skipped]:

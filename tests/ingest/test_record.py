@@ -22,7 +22,7 @@ from ingest import record
 from ingest.contract import Deletion, Image, Post
 from ingest.errors import ArchiveUnwritable, BadSource
 from ingest.media import make_safe
-from ingest.record_files import JSONL, PARQUET, OpenFile
+from ingest.record_files import JSONL, PARQUET, OpenFile, rewrite
 from ingest.recorder import DELETED, NOTHING_RECORDED, Recorder, Rotation
 from ingest.sources.archive import OwnArchive, draft_of, encoded_line, recorded_files, records_of, write_archive
 from ingest.sources.archive_parquet import SCHEMA, is_own_parquet, read_parquet, write_parquet
@@ -164,6 +164,20 @@ async def test_a_file_left_twice_by_a_crash_is_read_once(tmp_path: Path, make_po
     assert texts_in(tmp_path) == ["a tram"]
     await record_all(tmp_path, [])
     assert [found.suffix for found in recorded_files(tmp_path)] == [".parquet"] and not path.exists()
+
+
+async def test_a_file_that_is_closed_while_a_reader_gets_to_it_is_read(tmp_path: Path, make_post: MakePost) -> None:
+    async with Recorder(tmp_path, Rotation(max_age=timedelta(0))) as recorder:
+        for number in range(2):
+            await recorder.send(make_post(f"x:{number}", text=str(number)))
+            await recorder.flush()
+        await recorder.send(make_post("x:2", text="2"))
+        reader = OwnArchive(tmp_path).items()
+        assert next(reader).post.text == "0"
+        for path in recorded_files(tmp_path)[1:]:
+            rewrite(path, path.with_name(path.name.replace(JSONL, PARQUET)), None)
+            path.unlink()
+        assert [item.post.text for item in reader][:1] == ["1"]
 
 
 @pytest.mark.slow
