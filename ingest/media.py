@@ -55,15 +55,14 @@ def make_safe(data: bytes, *, alt: str = "", width: int | None = None, height: i
             _check_size(*picture.size)
             orientation = _orientation(picture)
             own_width, own_height = picture.size[::-1] if orientation in _SWAPS_SIDES else picture.size
-            if _is_ours(picture, data):
-                picture.load()  # it must be sound to the end, though the hash looks at its luma alone
-                jpeg = data
-            else:
-                jpeg = _encode(_shrink(picture, orientation))
-        # The hash is of the JPEG that travels, so that whoever hashes it again finds the same.
+            jpeg = data if _is_ours(picture, data) else _encode(_shrink(picture, orientation))
+        # The hash is of the JPEG that travels, so that whoever hashes it again finds the same; and to get at the luma
+        # all of the file is unpacked, so a kept one that is not sound to its end is found out.
         phash = perceptual_hash(jpeg)
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise MalformedMedia("too many pixels", str(error)) from error
+    except MemoryError as error:
+        raise MalformedMedia("too much memory", kind) from error
     except MalformedMedia:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes: OSError, SyntaxError, struct.error …

@@ -58,8 +58,6 @@ def _answer(data: bytes) -> Answer:
         return Answer(image=make_safe(data))
     except MalformedMedia as error:
         return Answer(reason=error.reason, detail=str(error)[:500])
-    except MemoryError:
-        return Answer(reason="too much memory")
 
 
 def _read(requests: BinaryIO) -> bytes | None:

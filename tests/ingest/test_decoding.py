@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
+import ingest
 from ingest.decoding import MAX_WAITING_BYTES, Decoder
 from ingest.errors import MalformedMedia
 from ingest.media import MAX_BYTES, make_safe
+from ingest.sandbox import LENGTH_BYTES
 
 
 def saved(picture: Pillow.Image, kind: str = "PNG") -> bytes:
@@ -181,6 +184,17 @@ async def test_a_process_ends_when_its_parent_no_longer_speaks(jpeg: bytes) -> N
         process.stdin.close()
         await asyncio.wait_for(process.wait(), 5)
         assert pid not in children()
+
+
+async def test_a_process_that_hangs_ends_by_itself_though_nobody_waits(endless: bytes) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from ingest.sandbox import main; main(memory_bytes=1 << 30, limit_s=0.2)",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=Path(ingest.__path__[0]).parent,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(len(endless).to_bytes(LENGTH_BYTES) + endless)
+    assert await asyncio.wait_for(process.wait(), 10) == -signal.SIGALRM
+    process.stdin.close()
 
 
 async def test_no_secret_of_the_environment_reaches_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
