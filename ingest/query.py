@@ -10,10 +10,10 @@ alternative of a query needs a term that is not negated.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from lark import Lark, Token, Transformer
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from ingest import terms
 from ingest.errors import BadTopics
@@ -23,33 +23,6 @@ from ingest.terms import Condition, Predicate
 MAX_QUERY: Final = 1024
 MAX_DEPTH: Final = 50
 
-_PARSER = Lark(
-    r"""
-    query: any
-    ?any: all ("OR" all)*
-    ?all: term+
-    ?term: MINUS atom -> negation
-         | atom
-    ?atom: "(" any ")"
-         | PHRASE   -> phrase
-         | OPERATOR -> operator
-         | HASHTAG  -> tag
-         | MENTION  -> tag
-         | CASHTAG  -> cashtag
-         | KEYWORD  -> keyword
-    MINUS: "-"
-    PHRASE.2: /"[^"]*"(~[^\s()"]*)?/
-    OPERATOR.2: /[A-Za-z_]+:("[^"]*"|[^\s()"]+)/
-    HASHTAG.2: /#[^\s()":]+/
-    MENTION.2: /@[A-Za-z0-9_.-]+/
-    CASHTAG.2: /\$[A-Za-z][A-Za-z._]*/
-    KEYWORD.1: /(?!OR(?![^\s()]))[^\s()":#@-][^\s()":]*/
-    %ignore /\s+/
-    """,
-    start="query",
-    parser="lalr",
-)
-
 
 def parse_query(query: str) -> Condition:
     """Raises BadTopics with the column."""
@@ -58,11 +31,9 @@ def parse_query(query: str) -> Condition:
     if _depth(query) > MAX_DEPTH:
         raise BadTopics(f"more than {MAX_DEPTH} parentheses within each other", query=query)
     try:
-        condition: Condition = _Compiler().transform(_PARSER.parse(query))
-    except VisitError as error:
-        if isinstance(error.orig_exc, BadTopics):
-            raise BadTopics(error.orig_exc.problem, query=query, column=error.orig_exc.column) from None
-        raise
+        condition = cast(Condition, _PARSER.parse(query))
+    except BadTopics as error:
+        raise BadTopics(error.problem, query=query, column=error.column) from None
     except UnexpectedInput as error:
         raise BadTopics(_explain(error, query), query=query, column=_column(error, query)) from None
     if condition.open_at is not None:
@@ -115,6 +86,35 @@ class _Compiler(Transformer[Token, Condition]):
 def _placed(children: list[Token]) -> tuple[str, int]:
     """A term's text and column."""
     return str(children[0]), children[0].column or 1
+
+
+_PARSER = Lark(
+    r"""
+    query: any
+    ?any: all ("OR" all)*
+    ?all: term+
+    ?term: MINUS atom -> negation
+         | atom
+    ?atom: "(" any ")"
+         | PHRASE   -> phrase
+         | OPERATOR -> operator
+         | HASHTAG  -> tag
+         | MENTION  -> tag
+         | CASHTAG  -> cashtag
+         | KEYWORD  -> keyword
+    MINUS: "-"
+    PHRASE.2: /"[^"]*"(~[^\s()"]*)?/
+    OPERATOR.2: /[A-Za-z_]+:("[^"]*"|[^\s()"]+)/
+    HASHTAG.2: /#[^\s()":]+/
+    MENTION.2: /@[A-Za-z0-9_.-]+/
+    CASHTAG.2: /\$[A-Za-z][A-Za-z._]*/
+    KEYWORD.1: /(?!OR(?![^\s()]))[^\s()":#@-][^\s()":]*/
+    %ignore /\s+/
+    """,
+    start="query",
+    parser="lalr",
+    transformer=_Compiler(),
+)
 
 
 def _any_of(children: list[Condition]) -> Predicate:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -23,6 +24,9 @@ KNOWN: Final = (
 )
 
 Predicate = Callable[[Reading], bool]
+
+_compiled = lru_cache(maxsize=20_000)(re.compile)
+"""Patterns are compiled when a post first may match: of thousands few are needed soon, and each takes a millisecond."""
 
 
 class Condition(NamedTuple):
@@ -103,7 +107,7 @@ def _tag(not_before: str, text: str) -> Condition:
 
 
 def _keys(words: list[str]) -> frozenset[str]:
-    """The longest word; of scripts without spaces, emoji and punctuation two neighbouring characters, or a single one."""
+    """The longest word; where there is none (kana, emoji, punctuation) two neighbouring characters, or a single one."""
     tokens = tokens_of(words_of(" ".join(words)))
     if tokens:
         return frozenset({_longest(tokens)})
@@ -117,8 +121,7 @@ def _longest(tokens: set[str]) -> str:
 
 def _search(pattern: str, part: str) -> Predicate:
     """`part` is in all that the pattern matches; looking for it first is several times faster than the pattern."""
-    search = re.compile(pattern).search
-    return lambda reading: part in reading.text and search(reading.text) is not None
+    return lambda reading: part in reading.text and _compiled(pattern).search(reading.text) is not None
 
 
 def _nearby(words: list[str], distance: str, column: int) -> Condition:
@@ -159,10 +162,10 @@ _IN_MANY_LINKS: Final = {"http", "https", "www", "com", "org", "net", "html"}
 def _link(words: list[str]) -> Condition:
     """The words in a row in one link: those of `example.org/a` are in `https://www.example.org/a-b`."""
     pattern = r"(?:(?!\n)[\W_])+".join(map(re.escape, words))
-    search = re.compile(rf"(?<![^\W_]){pattern}(?![^\W_])").search
+    pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
     tokens = tokens_of(words_of(" ".join(words)))
     key = f"url:{_longest(tokens - _IN_MANY_LINKS or tokens)}" if tokens else "has:links"
-    return Condition(lambda reading: search(reading.urls) is not None, frozenset({key}))
+    return Condition(lambda reading: _compiled(pattern).search(reading.urls) is not None, frozenset({key}))
 
 
 def _spoken(value: str) -> Condition:
