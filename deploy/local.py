@@ -47,10 +47,7 @@ class Service:
 
 @dataclass
 class LocalStack:
-    """Broker, store and services of one machine; made by `open_stack`.
-
-    kafka, redis: where they answer; is_empty: the store is our own and held nothing when it was started.
-    """
+    """Broker, store and services of one machine; made by `open_stack`. `kafka` and `redis` are where they answer."""
 
     log_dir: Path
     kafka: str = ""
@@ -59,7 +56,6 @@ class LocalStack:
     store: Child | None = None
     services: list[Service] = field(default_factory=list)
     keeps_logs: bool = False
-    is_empty: bool = False
 
     def environment(self) -> dict[str, str]:
         """What every service needs to know of this stack."""
@@ -176,7 +172,6 @@ async def _start(stack: LocalStack, keep: Path | None) -> None:
     async def store() -> None:
         if not stack.redis:
             folder = stack.log_dir.parent if keep else None
-            stack.is_empty = folder is None or not (folder / "appendonlydir").exists()
             stack.store, stack.redis = await start_store(stack.log_dir / "store.log", folder)
         elif not await redis_answers(stack.redis):
             raise Misuse(f"MOODSTREAM_REDIS={masked(stack.redis)!r} does not answer: start it, or unset the variable")

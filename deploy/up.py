@@ -95,7 +95,7 @@ def _check(request: Request) -> None:
         return
     from ingest.opening import open_asked
 
-    open_asked(request, replace(settings, state_dir=None))  # the cursor is not this process's
+    open_asked(request, replace(settings, state_dir=None, cursor_dir=None))  # they are not this process's
 
 
 async def up(options: argparse.Namespace, settings: Settings, request: Request | None) -> int:
@@ -126,9 +126,13 @@ async def _run_services(stack: LocalStack, options: argparse.Namespace, settings
     dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
     for number in range(1, options.workers + 1):
         stack.run(f"worker-{number}", "inference_worker", environment=named)
-    if request.is_live and stack.is_empty:
-        _forget_cursor(namespace, request.source)
-    stack.run("ingest", "ingest", *request.command_line(), environment=named, keep_running=not is_replay)
+    stack.run(
+        "ingest",
+        "ingest",
+        *request.command_line(),
+        environment=named | _cursors(stack, options.keep),
+        keep_running=not is_replay,
+    )
     async with stack.watched(), telling_memory(stack.broker):
         await _announce(dashboard, options, settings)
         await _first_results(stack.redis, namespace)
@@ -146,13 +150,12 @@ async def _live_or_sample() -> Request:
     return Request(source="sample")
 
 
-def _forget_cursor(namespace: str, source: str) -> None:
-    """An empty store starts with what is said now, not with where an earlier one stopped."""
-    from ingest.cursors import CursorFile
-
-    folder = ingest_settings_from_env().state_dir
-    assert folder is not None
-    CursorFile(folder, namespace=namespace, source=source).path.unlink(missing_ok=True)
+def _cursors(stack: LocalStack, keep: Path | None) -> dict[str, str]:
+    """Cursors live as long as the store: an empty one starts with what is said now."""
+    if stack.store is None:
+        return {}
+    folder = keep.resolve() if keep is not None else stack.log_dir
+    return {"MOODSTREAM_CURSORS": str(folder / "cursors")}
 
 
 async def _announce(dashboard: Service, options: argparse.Namespace, settings: Settings) -> None:

@@ -6,9 +6,12 @@ revision, and the worker counts it once.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,6 +92,26 @@ class CursorFile:
         self._write(msgspec.json.encode(_Saved(cursor, datetime.now(UTC))))
         self._saved = cursor
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps others from saving theirs in the same place, as long as this process lives.
+
+        Raises BadSettings if another one does so already, or the folder cannot be written to.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.with_suffix(".lock").open("ab")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadSettings(
+                    f"another ingest keeps its cursor in {self.path}: let MOODSTREAM_CURSORS name a folder for this one"
+                ) from error
+            yield
+
     def _write(self, content: bytes) -> None:
         unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         try:
@@ -99,7 +122,10 @@ class CursorFile:
                 os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
             unfinished.replace(self.path)
         except OSError as error:
-            raise BadSettings(
-                f"the cursor cannot be saved in {self.path.parent} ({error.strerror}): "
-                "let MOODSTREAM_STATE name a folder that can be written to"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> BadSettings:
+        return BadSettings(
+            f"the cursor cannot be saved in {self.path.parent} ({error.strerror}): "
+            "let MOODSTREAM_STATE or MOODSTREAM_CURSORS name a folder that can be written to"
+        )

@@ -49,6 +49,6 @@ def _author_key(settings: Settings, *, is_live: bool) -> bytes:
 
 
 def _cursor(settings: Settings, source: str) -> str | None:
-    if settings.state_dir is None:
+    if settings.cursor_dir is None:
         return None
-    return CursorFile(settings.state_dir, namespace=settings.namespace, source=source).load()
+    return CursorFile(settings.cursor_dir, namespace=settings.namespace, source=source).load()

@@ -96,9 +96,9 @@ async def _run_of(
     live = cast(LiveSource, source)
     image_of = await stack.enter_async_context(opened_pictures((*live.media_hosts, *settings.media_hosts)))
     going = LiveRun(live, sink, topics, image_of=image_of, keep_all=settings.keep_all)
-    if settings.state_dir is not None:
-        file = CursorFile(settings.state_dir, namespace=settings.namespace, source=source.name)
-        await asyncio.to_thread(file.save, going.cursor)  # a folder that cannot be written to is told at once
+    if settings.cursor_dir is not None:
+        file = CursorFile(settings.cursor_dir, namespace=settings.namespace, source=source.name)
+        stack.enter_context(file.locked())
         await stack.enter_async_context(_saved(file, lambda: going.cursor))
     return going
 

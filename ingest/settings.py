@@ -26,7 +26,8 @@ class Settings:
     can tell the authors by hashing known handles (when not given, random per process; a live source keeps it in
     state_dir: an author's deletion must find what was sent before a restart).
     Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
-    as well; state_dir: where cursors are kept, None for nowhere; health: where to answer GET /healthz.
+    as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
+    answer GET /healthz.
     """
 
     namespace: str = "live"
@@ -39,6 +40,7 @@ class Settings:
     keep_all: bool = False
     media_hosts: tuple[str, ...] = ()
     state_dir: Path | None = None
+    cursor_dir: Path | None = None
     health: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +58,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises BadSettings naming the variable, its value and what would do."""
         given: dict[str, object] = {}
+        state_dir = Path(environ.get("MOODSTREAM_STATE") or KEPT_STATE)
         if "MOODSTREAM_NAMESPACE" in environ:
             given["namespace"] = environ["MOODSTREAM_NAMESPACE"]
         if "MOODSTREAM_KAFKA" in environ:
@@ -69,7 +72,8 @@ class Settings:
             topics_path=_topics_path(environ),
             keep_all=_keep_all(environ),
             media_hosts=tuple(environ.get("MOODSTREAM_MEDIA_HOSTS", "").replace(",", " ").split()),
-            state_dir=Path(environ.get("MOODSTREAM_STATE") or KEPT_STATE),
+            state_dir=state_dir,
+            cursor_dir=Path(environ.get("MOODSTREAM_CURSORS") or state_dir),
             health=_address(environ, "MOODSTREAM_INGEST_HEALTH"),
             **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -19,9 +20,7 @@ import ingest.pictures
 import ingest.service
 from ingest.contract import Deletion, Image, Post
 from ingest.cursors import CursorFile
-from ingest.live_run import LiveRun
-from ingest.producer import Producer
-from ingest.service import _saved, _work
+from ingest.pictures import ImageOf
 from ingest.settings import Settings
 from ingest.sources.items import Draft, Item, Kind, MediaLink, Picture
 from ingest.sources.live import SourceState
@@ -46,6 +45,8 @@ class Numbers:
         self.cursor, self.state = cursor, SourceState("live")
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
+        sys.stdout.write("reading\n")
+        sys.stdout.flush()
         for number in range(int(self.cursor or 0), COUNT + 3):
             now = datetime.now(UTC)
             if number < COUNT:
@@ -60,24 +61,24 @@ class Numbers:
             await asyncio.sleep(0.001)
 
 
-async def image_of(_: MediaLink | Picture) -> Image:
-    await asyncio.sleep(Random().choice([0.0, 0.01, 0.2]))
-    return PIXEL
+@asynccontextmanager
+async def opened_pictures(allowed: Sequence[str]) -> AsyncIterator[ImageOf]:
+    async def image_of(_: MediaLink | Picture) -> Image:
+        await asyncio.sleep(Random().choice([0.0, 0.01, 0.2]))
+        return PIXEL
+
+    yield image_of
 
 
 async def main(kafka: str, namespace: str, folder: Path) -> None:
     ingest.pictures.TEXT_WAITS_S = 0.05  # type: ignore[misc]
     ingest.service.CURSOR_EVERY_S = 0.05  # type: ignore[misc]
-    settings = Settings(kafka=kafka, namespace=namespace, partitions=3, idempotence=False)
-    file = CursorFile(folder, namespace=namespace, source=Numbers.name)
-    source = Numbers(file.load())
-    async with Producer(settings, run="r") as producer:
-        run = LiveRun(source, producer, Topics(), image_of=image_of, keep_all=True)
-        async with _saved(file, lambda: run.cursor):
-            sys.stdout.write("reading\n")
-            sys.stdout.flush()
-            await _work(run, settings, None, asyncio.Event())
-        await run.close()
+    ingest.pictures.opened_pictures = opened_pictures
+    settings = Settings(
+        kafka=kafka, namespace=namespace, partitions=3, idempotence=False, keep_all=True, cursor_dir=folder
+    )
+    source = Numbers(CursorFile(folder, namespace=namespace, source=Numbers.name).load())
+    await ingest.service.ingest(source, settings, topics=Topics())
 
 
 if __name__ == "__main__":

@@ -81,8 +81,21 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(BadSettings, match="MOODSTREAM_STATE"):
         CursorFile(tmp_path / "state", namespace="live", source="x").save("1")
+    with (
+        pytest.raises(BadSettings, match="MOODSTREAM_STATE"),
+        CursorFile(tmp_path / "state", namespace="live", source="x").locked(),
+    ):
+        pass
     with pytest.raises(BadSettings, match="MOODSTREAM_STATE"):
         kept_key(tmp_path / "state")
+
+
+def test_a_cursor_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    file, other = (CursorFile(tmp_path, namespace="live", source="x") for _ in range(2))
+    with file.locked(), pytest.raises(BadSettings, match="another ingest keeps its cursor in"), other.locked():
+        pass
+    with other.locked():
+        pass
 
 
 def test_the_secret_of_the_author_hashes_is_kept(tmp_path: Path) -> None:

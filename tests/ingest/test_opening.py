@@ -77,7 +77,7 @@ def test_every_live_source_is_called_by_its_name(name: str, tmp_path: Path, monk
 
 
 def test_a_live_source_goes_on_where_it_was(tmp_path: Path) -> None:
-    settings = Settings(namespace="live", state_dir=tmp_path)
+    settings = Settings(namespace="live", cursor_dir=tmp_path)
     CursorFile(tmp_path, namespace="live", source="bluesky").save("no cursor of Bluesky's")
     with pytest.raises(Misuse, match="no cursor of Bluesky's"):
         open_asked(request("bluesky"), settings)

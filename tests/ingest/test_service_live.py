@@ -299,7 +299,7 @@ async def test_the_cursor_is_kept_in_a_file_and_only_after_the_acknowledgement(
     monkeypatch.setattr("ingest.service.CURSOR_EVERY_S", 0.02)
     child, address = await start_broker(tmp_path / "broker.log")
     try:
-        settings = replace(settings, kafka=address, state_dir=tmp_path / "state")
+        settings = replace(settings, kafka=address, cursor_dir=tmp_path / "state")
         source, stop = Scripted(draft("x:1"), endless=True), asyncio.Event()
         going = asyncio.create_task(ingest(source, settings, topics=TOPICS, stop=stop))
         file = CursorFile(tmp_path / "state", namespace=settings.namespace, source="scripted")

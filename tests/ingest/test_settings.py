@@ -16,7 +16,7 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.idempotence is True
     assert settings.topics_path == SHIPPED_TOPICS
     assert (settings.keep_all, settings.media_hosts, settings.health) == (False, (), None)
-    assert settings.state_dir == KEPT_STATE
+    assert settings.state_dir == settings.cursor_dir == KEPT_STATE
 
 
 def test_values_come_from_the_environment() -> None:
@@ -31,6 +31,7 @@ def test_values_come_from_the_environment() -> None:
             "MOODSTREAM_KEEP": "all",
             "MOODSTREAM_MEDIA_HOSTS": "media.example.org, *.example.net",
             "MOODSTREAM_STATE": "/var/lib/moodstream",
+            "MOODSTREAM_CURSORS": "/var/lib/cursors",
             "MOODSTREAM_INGEST_HEALTH": "[::1]:8081",
         }
     )
@@ -45,6 +46,7 @@ def test_values_come_from_the_environment() -> None:
         keep_all=True,
         media_hosts=("media.example.org", "*.example.net"),
         state_dir=Path("/var/lib/moodstream"),
+        cursor_dir=Path("/var/lib/cursors"),
         health=("::1", 8081),
     )
 
