@@ -115,7 +115,8 @@ def compact(folder: Path, *, suffix: str | None = None) -> Contents:
     """
     with locked(folder):
         try:
-            return ClosedFiles(folder, suffix=suffix).tidy(Tombstones(folder))
+            tombstones = Tombstones(folder)
+            return ClosedFiles(folder, suffix=suffix).tidy(tombstones, tombstones.pending())
         except OSError as error:
             raise ArchiveUnwritable(folder, error) from error
 

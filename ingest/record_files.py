@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from ingest.errors import ArchiveUnwritable
 from ingest.sources.archive import RECORDED, WHOLE, recorded_files, records_of, stem_of, write_lines
 from ingest.sources.archive_parquet import write_parquet
 from ingest.sources.items import Skipped
-from ingest.tombstones import Tombstones, author_key, deletion_key, post_key
+from ingest.tombstones import Tombstone, Tombstones, author_key, deletion_key, post_key
 
 FRAME_LEVEL: Final = 6
 JSONL, PARQUET = WHOLE
@@ -91,9 +91,8 @@ class ClosedFiles:
     def add(self, path: Path, keys: Collection[int]) -> None:
         self._keys[path] = _write_keys(path, keys)
 
-    def tidy(self, tombstones: Tombstones) -> Contents:
-        """Takes what is under a tombstone out of every file, and gives files their format; returns what it did."""
-        pending = tombstones.pending()
+    def tidy(self, tombstones: Tombstones, pending: Sequence[Tombstone]) -> Contents:
+        """Takes what the pending ones of the tombstones cover out of every file, and gives files their format."""
         wanted = np.array([stone.key for stone in pending], np.uint64)
         done = Contents()
         for path, keys in [*self._keys.items()]:

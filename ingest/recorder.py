@@ -144,11 +144,12 @@ class Recorder:
     async def compact(self) -> None:
         """Erases what was deleted, from every file."""
         async with self._tidying:
-            pending = {stone.key for stone in self._tombstones.pending()}
+            pending = self._tombstones.pending()
             await self._write()
-            if self._open is not None and not pending.isdisjoint(self._open.keys):
+            if self._open is not None and any(stone.key in self._open.keys for stone in pending):
                 await self._rotate()
-            done = await self._on_disk(None, self._closed.tidy, self._tombstones)
+            # What is deleted from here on may be in the open file: it stays pending.
+            done = await self._on_disk(None, self._closed.tidy, self._tombstones, pending)
         self.compacted.erased += done.erased
         if done.erased:
             log.info("erased %d records of deleted posts from %s", done.erased, self._folder)
@@ -216,8 +217,11 @@ class Recorder:
         async with self._turn:
             file = self._open
             if file is not None:
-                self._closed.add(await self._on_disk(self._writer, file.close), file.keys)
+                await self._on_disk(self._writer, self._close, file)
                 self._open = None
+
+    def _close(self, file: OpenFile) -> None:
+        self._closed.add(file.close(), file.keys)
 
     async def _write_regularly(self) -> None:
         while not self._is_ending and self._lost is None:

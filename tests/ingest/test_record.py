@@ -296,7 +296,8 @@ async def test_at_any_time_an_archive_holds_what_was_not_deleted(tmp_path: Path,
                     alive[post_id] = author
                 elif act < 0.85 and alive:
                     post_id = chance.choice([*alive])
-                    await recorder.send(deletion_of(post_id, at=at))
+                    beside = chance.choice([recorder.flush, recorder.compact])
+                    await asyncio.gather(beside(), recorder.send(deletion_of(post_id, at=at)))
                     del alive[post_id]
                 elif act < 0.88:
                     await recorder.send(deletion_of(author=author, at=at))
