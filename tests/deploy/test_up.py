@@ -28,6 +28,8 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         "-m",
         "deploy",
         "up",
+        "--source",
+        "sample",
         "--headless",
         "--port",
         str(port),

@@ -18,6 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from deploy.probing import jetstream_answers
 from deploy.servers import free_port, start_store
+from deploy.up import _live_or_sample
 from inference_worker.contract import Results, UnknownNamespace
 from tests.ingest.live.jetstream import Jetstream
 from tests.ingest.live.test_process import Network, picture_server
@@ -46,6 +47,22 @@ async def test_no_server_is_told_at_once_and_a_silent_one_after_a_while() -> Non
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert not await jetstream_answers([f"ws://127.0.0.1:{port}"], timeout_s=0.2)
+
+
+async def test_auto_is_bluesky_where_it_answers_and_the_sample_feed_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ingest.sources.bluesky.PUBLIC_HOSTS", (f"ws://127.0.0.1:{free_port()}",))
+    with caplog.at_level("INFO"):
+        assert (await _live_or_sample()).source == "sample"
+        async with serve(accept, "127.0.0.1", 0) as server:
+            host = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            monkeypatch.setattr("ingest.sources.bluesky.PUBLIC_HOSTS", (host,))
+            assert (await _live_or_sample()).source == "bluesky"
+    assert [record.getMessage().partition(",")[0] for record in caplog.records if record.name == "deploy.up"] == [
+        "source: the bundled sample feed",
+        "source: Bluesky",
+    ]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from ingest.sources.live import SourceState
 
 
 class Scripted:
-    """The cursor is the number of items yielded."""
+    """The cursor is the number of items yielded; `error` comes at the end, `refusal` is the answer to new topics."""
 
     kind: Kind = "live"
     media_hosts: tuple[str, ...] = ()
@@ -20,6 +20,8 @@ class Scripted:
     def __init__(self, *items: Item, endless: bool = False) -> None:
         self.name, self.state = "scripted", SourceState("live", "told what to say")
         self.cursor: str | None = "0"
+        self.error: Exception | None = None
+        self.refusal: Exception | None = None
         self.followed: list[dict[str, str]] = []
         self._items: asyncio.Queue[Item | None] = asyncio.Queue()
         self.say(*items)
@@ -35,6 +37,8 @@ class Scripted:
 
     async def follow(self, queries: dict[str, str]) -> None:
         self.followed.append(dict(queries))
+        if self.refusal is not None:
+            raise self.refusal
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
         number = 0
@@ -43,6 +47,8 @@ class Scripted:
             self.cursor = str(number)
             self.state.events += 1
             yield item
+        if self.error is not None:
+            raise self.error
 
 
 class Pictures:

@@ -16,7 +16,7 @@ import pytest
 from deploy.servers import start_broker
 from ingest.contract import Deletion, Post, decode
 from ingest.cursors import CursorFile
-from ingest.errors import MalformedMedia, MediaUnavailable
+from ingest.errors import BadTopics, MalformedMedia, MediaUnavailable, SourceUnreachable
 from ingest.live_run import LiveRun
 from ingest.producer import Producer
 from ingest.service import ingest
@@ -344,6 +344,17 @@ async def test_a_slow_kafka_holds_the_source_up_and_loses_nothing(
         await child.stop()
 
 
+async def test_a_source_lost_for_good_is_told_after_what_was_read_is_safe(
+    settings: Settings, draft: Callable[..., Draft], tmp_path: Path
+) -> None:
+    source = Scripted(draft("x:1"), draft("x:2"))
+    source.error = SourceUnreachable("nobody.example does not answer: check its name")
+    with pytest.raises(SourceUnreachable, match="nobody.example"):
+        await ingest(source, replace(settings, cursor_dir=tmp_path), topics=TOPICS)
+    assert len(await posts(settings)) == 2
+    assert CursorFile(tmp_path, namespace=settings.namespace, source="scripted").load() == "2"
+
+
 # topics
 
 
@@ -359,6 +370,7 @@ async def test_topics_are_read_again_and_a_bad_edit_keeps_the_old_ones(
     path.write_text('[[topic]]\nname = "trams"\nquery = "tram"\n')
     file = TopicsFile(path)
     source, stop = Scripted(draft("x:1"), endless=True), asyncio.Event()
+    source.refusal = BadTopics("no such operator there")
     going = asyncio.create_task(ingest(source, settings, topics=file.topics, topics_file=file, stop=stop))
     await until(lambda: source.cursor == "1")
     path.write_text('[[topic]]\nname = "trams"\nquery = "(tram"\n')
@@ -378,3 +390,4 @@ async def test_topics_are_read_again_and_a_bad_edit_keeps_the_old_ones(
         "x:5": ("buses",),
     }
     assert caplog.text.count("the old topics stay") == 1
+    assert "scripted does not take the new topics: topics: no such operator there" in caplog.text
