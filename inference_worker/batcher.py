@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Item(Generic[T]):
     """A prepared post: its cost in tokens and images, and the Kafka key whose order must hold.
 
-    Lane `none` is for what is not to be scored. author: partition and author of a post, where known; in lane `none` it
-    says that this is the deletion of that author.
+    Lane `none` is for what is not to be scored. author: partition and author, where known; holds_author: this is that
+    author's deletion.
     """
 
     payload: T
@@ -41,6 +41,7 @@ class Item(Generic[T]):
     images: int
     arrived_at_s: float
     author: Author | None = None
+    holds_author: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class Batcher(Generic[T]):
                 self._queue(waiting.popleft())
             else:
                 del self._parked[item.key]
-            if item.lane == "none" and item.author is not None:
+            if item.holds_author and item.author is not None:
                 for held in self._held.pop(item.author):
                     self._queue(held)
 
@@ -161,7 +162,7 @@ class Batcher(Generic[T]):
         if item.lane != "none":
             self._ready.set()
             return
-        if item.author is not None:
+        if item.holds_author and item.author is not None:
             self._held[item.author] = []
         self._has_unscored.set()
 

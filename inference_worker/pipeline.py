@@ -1,6 +1,7 @@
 """Records in, results in Redis, acknowledgements out: prepare → batch → score → write → settle.
 
-A deletion skips batching and scoring, and with it the post it names if that one still waits for them.
+A deletion skips batching and scoring, and with it the post it names if that one still waits for them. So does a post
+whose receipt says that it can change nothing: a duplicate, or a redelivery.
 
 Preparing (decode, tokenise, JPEG) and scoring run in one thread each, so that the next batch is prepared while the
 engine works; writes overlap with both. Everything in flight is bounded. A record is acknowledged only after Redis (or
@@ -53,6 +54,8 @@ class Sink(Protocol):
     """What the pipeline needs of `store.Store`."""
 
     async def write(self, writes: Sequence[Write]) -> dict[str, int]: ...
+
+    async def superseded(self, posts: Sequence[tuple[str, int, Position]]) -> list[bool]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +161,23 @@ class Pipeline:
             works = [await self._intake.get()]
             while len(works) < PREPARE_CHUNK and not self._intake.empty():
                 works.append(self._intake.get_nowait())
-            for item in await loop.run_in_executor(thread, self._prepare, works):
+            for item in await self._without_superseded(await loop.run_in_executor(thread, self._prepare, works)):
                 self._enqueue(item)
+
+    async def _without_superseded(self, items: list[_Prepared]) -> list[_Prepared]:
+        """Duplicates and redeliveries take their turn, but not the engine's time."""
+        posts = [
+            (record.id, record.revision, item.payload.delivered.position)
+            for item in items
+            if isinstance(record := item.payload.record, Post) and item.payload.example is not None
+        ]
+        answers = iter(await self._sink.superseded(posts) if posts else ())
+        return [
+            replace(item, lane="none", payload=replace(item.payload, example=None))
+            if item.payload.example is not None and next(answers)
+            else item
+            for item in items
+        ]
 
     def _enqueue(self, item: _Prepared) -> None:
         if isinstance(item.payload.record, Deletion) and (withdrawn := self.batcher.withdraw(item.key)):
@@ -277,7 +295,9 @@ class Pipeline:
                 return Deleted(record.post_id, delivered.position, delivered.run)
             assert record.author is not None  # the contract sees to it that a deletion names one of the two
             return AuthorDeleted(record.author, delivered.position, delivered.run)
-        assert isinstance(record, Post) and scores is not None and work.example is not None
+        if scores is None or work.example is None:
+            return _withdrawal(work)
+        assert isinstance(record, Post)
         return Scored(
             self._prediction(record, work.example, scores, scored_at),
             delivered.position,
@@ -324,7 +344,7 @@ def _deletion(work: _Work, record: Deletion, now_s: float) -> _Prepared:
     if record.post_id is not None:
         return Item(work, record.post_id.encode(), "none", 0, 0, now_s)
     assert record.author is not None
-    return Item(work, _own_key(work), "none", 0, 0, now_s, (work.delivered.position.partition, record.author))
+    return Item(work, _own_key(work), "none", 0, 0, now_s, (work.delivered.position.partition, record.author), True)
 
 
 def _failure(work: _Work, now_s: float) -> _Prepared:

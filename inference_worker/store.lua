@@ -8,8 +8,8 @@
 --            deletion    {2, id, revision, partition, offset, timestamp_ms, run}
 --            dead letter {3, key, revision, partition, offset, timestamp_ms, run, blob, author or nil}
 --            author gone {4, author, cursor, partition, offset, timestamp_ms, run, counts here, posts per step}
---            withdrawn   {5, id, revision, partition, offset, timestamp_ms, run}: a post whose deletion, the next entry
---                         of this id, came before it was scored
+--            withdrawn   {5, id, revision, partition, offset, timestamp_ms, run}: a post that was not scored, as its
+--                         receipt, or its deletion (then the next entry of this id), made that useless
 -- ARGV[3]  seconds rollups and runs live after their last write; 0: for ever
 -- ARGV[4]  seconds a post's text and thumbnails live; 0: for ever
 -- ARGV[5]  entries the results stream keeps; 0: all
@@ -201,7 +201,8 @@ local function apply(entry, receipt)
     return is_tombstone and 'duplicates' or is_known and 'deletions' or 'unseen', erase(id, receipt)
   elseif kind == WITHDRAWN then
     withdrawn[id] = true
-    return 'stale', receipt
+    local is_same = receipt and not is_tombstone and revision == receipt[REVISION]
+    return is_same and 'duplicates' or 'stale', receipt
   elseif not receipt then
     if is_forgotten(entry, entry[13]) then return 'stale', { revision } end
     return 'scored', write_post(entry, nil)

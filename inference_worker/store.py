@@ -41,6 +41,8 @@ RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
 STATE_TTL_S = 15
 FIRST_BLOB = 7
 """Index of the first blob among the script's arguments."""
+RECEIPT_FIELDS = 8
+"""At least; a tombstone has fewer."""
 FORGET_STEP = 200
 """About as many of an author's posts are taken out in one call, which then holds Redis for some milliseconds."""
 TELL_UNSEEN_S = 60.0
@@ -76,7 +78,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """A post that was not scored, because its deletion came meanwhile: the write after this one."""
+    """A post that was not scored: it is superseded, or its deletion came meanwhile (then the write after this one)."""
 
     post_id: str
     revision: int
@@ -162,6 +164,27 @@ class Store:
         self._unseen.add(counts["unseen"])
         return dict(counts)
 
+    async def superseded(self, posts: Sequence[tuple[str, int, Position]]) -> list[bool]:
+        """Which posts (id, revision, position) can change nothing any more, since receipts only advance.
+
+        All False while Redis is away: scoring in vain does no harm.
+        """
+        by_shard: dict[int, list[int]] = defaultdict(list)
+        for index, (post_id, _, _) in enumerate(posts):
+            by_shard[shard_of(post_id, len(self._shards))].append(index)
+        pipeline = self.redis.pipeline(transaction=False)
+        for shard, indices in by_shard.items():
+            pipeline.mget([self._shards[shard].receipt(posts[index][0]) for index in indices])
+        answers = [False] * len(posts)
+        try:
+            found = await pipeline.execute()
+        except (RedisError, OSError):
+            return answers
+        for indices, receipts in zip(by_shard.values(), found, strict=True):
+            for index, receipt in zip(indices, receipts, strict=True):
+                answers[index] = receipt is not None and _supersedes(receipt, *posts[index][1:])
+        return answers
+
     async def publish(self, state: WorkerState) -> None:
         """Renews the worker's own account of itself; it expires STATE_TTL_S after the last renewal."""
         pipeline = self.redis.pipeline(transaction=False)
@@ -225,6 +248,16 @@ class Store:
                 logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", len(entries), error, wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
+
+
+def _supersedes(packed: bytes, revision: int, position: Position) -> bool:
+    """Whether a receipt, as `store.lua` lays it out, stands against a post."""
+    receipt: list[Any] = msgspec.msgpack.decode(packed)
+    is_redelivery = (
+        position.partition == receipt[1] and position.offset <= receipt[2] and position.timestamp_ms <= receipt[3]
+    )
+    is_tombstone = len(receipt) < RECEIPT_FIELDS
+    return is_redelivery or is_tombstone or revision <= receipt[0]
 
 
 class _Unseen:

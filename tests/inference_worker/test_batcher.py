@@ -120,7 +120,7 @@ async def test_a_post_is_not_withdrawn_from_before_an_earlier_deletion():
     """Its author's deletion holds the post; the post's first deletion then stands between it and the second."""
     batcher: Batcher[int] = Batcher()
     author = (0, "ann")
-    batcher.put(Item(0, b"author", "none", 0, 0, 0.0, author))
+    batcher.put(Item(0, b"author", "none", 0, 0, 0.0, author, True))
     (gone,) = (await batcher.take_unscored()).items
     batcher.put(Item(1, b"x", "text", 10, 0, 1.0, author))
     assert batcher.withdraw(b"x") == []
@@ -157,7 +157,9 @@ def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, s
                 author = None if kind == "deletion" else (0, str(number % 2))
                 if kind == "deletion":
                     left += [(one.payload, "withdrawn") for one in batcher.withdraw(key)]
-                batcher.put(Item(name, key, "text" if kind == "post" else "none", 5, 0, float(name), author))
+                batcher.put(
+                    Item(name, key, "text" if kind == "post" else "none", 5, 0, float(name), author, kind == "author")
+                )
             elif step == 1 and batcher.queue_age_s:
                 in_flight += (await batcher.take()).items
             elif step == 2 and batcher._lanes["none"]:

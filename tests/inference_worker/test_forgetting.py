@@ -116,6 +116,25 @@ def test_a_post_withdrawn_for_its_deletion_is_accounted_for(store_url: str, redi
     assert write(store_url, batch, batch) == [{"stale": 1, "deletions": 1}, {"redelivered": 2}]
 
 
+def test_receipts_say_which_posts_need_no_scoring(store_url: str, redis: Redis, predict: Predict) -> None:
+    asked = {
+        ("x:1", 0, at(9)): True,  # a duplicate
+        ("x:1", 1, at(9)): False,  # an edit
+        ("x:1", 1, at(0)): True,  # a redelivery
+        ("x:1", 1, at(0, partition=1)): False,
+        ("x:1", 1, at(0, timestamp_ms=9_000)): False,  # of a recreated topic
+        ("x:2", 5, at(9)): True,  # deleted
+        ("x:3", 0, at(9)): False,
+    }
+
+    async def ask() -> list[bool]:
+        async with opened(store_url, shards=3) as store:
+            await store.write([Scored(predict(), at(0), "run"), Deleted("x:2", at(1), "run")])
+            return await store.superseded(list(asked))
+
+    assert asyncio.run(ask()) == list(asked.values())
+
+
 def test_a_deletion_before_its_post_keeps_the_post_out(store_url: str, redis: Redis, predict: Predict) -> None:
     late = [Scored(predict(revision=revision), at(3 + revision), "run") for revision in (0, 1)]
     assert write(store_url, [Deleted("x:1", at(2), "run")], late) == [{"unseen": 1}, {"stale": 2}]
@@ -262,6 +281,20 @@ class Entry:
         return (None, "a0", "a0", "a1", "a0", "a1")[self.name]
 
 
+async def work_off(url: str, batches: Sequence[Sequence[Write]], shards: int, chance: random.Random) -> None:
+    """Now and then the worker asks first which posts need no scoring."""
+    async with opened(url, shards=shards) as store:
+        for batch in batches:
+            posts = {write.position: write for write in batch if isinstance(write, Scored) and chance.random() < 0.5}
+            asked = [(one.prediction.id, one.prediction.revision, position) for position, one in posts.items()]
+            known = {
+                post[2]: Withdrawn(*post, "run")
+                for post, is_known in zip(asked, await store.superseded(asked), strict=True)
+                if is_known
+            }
+            await store.write([known.get(write.position, write) for write in batch])
+
+
 def survivors(log: Sequence[Entry]) -> tuple[dict[int, Entry], set[int]]:
     """The naive account of one partition: the posts left, and the offsets of the dead letters left."""
     posts: dict[int, Entry | None] = {}
@@ -338,7 +371,7 @@ def test_whatever_arrives_in_whatever_way_only_the_survivors_are_left(
     while any(queues):
         partition = chance.choice([n for n, queue in enumerate(queues) if queue])
         batches.append([logs[partition][n].as_write(n, predict) for n in queues[partition].pop(0)])
-    write(store_url, *batches, shards=shards)
+    asyncio.run(work_off(store_url, batches, shards, chance))
 
     assert dump(redis) == alone
     results = Results(redis, "t")

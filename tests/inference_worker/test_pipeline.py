@@ -60,6 +60,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.writes: list[Write] = []
+        self.known: set[str] = set()
         self.is_open = asyncio.Event()
         self.is_open.set()
 
@@ -67,6 +68,9 @@ class Sink:
         await self.is_open.wait()
         self.writes += writes
         return {}
+
+    async def superseded(self, posts: Sequence[tuple[str, int, Position]]) -> list[bool]:
+        return [post_id in self.known for post_id, _, _ in posts]
 
     def scored(self) -> list[str]:
         return [write.prediction.id for write in self.writes if isinstance(write, Scored)]
@@ -210,6 +214,18 @@ async def test_a_post_that_waits_is_withdrawn_by_its_deletion_and_not_scored():
             Deleted("x:1", Position(0, 2, 0), "run"),
         ]
         assert bench.acknowledged == [0, 1, 2]
+
+
+async def test_a_post_that_can_change_nothing_is_not_scored():
+    async with running() as bench:
+        bench.sink.known.add("x:1")
+        await bench.submit(0, post(1))
+        await bench.submit(1, post(2))
+        assert await bench.pipeline.drain(10)
+        assert Withdrawn("x:1", 0, Position(0, 0, 0), "run") in bench.sink.writes
+        assert bench.sink.scored() == ["x:2"]
+        assert bench.scorer.batches == [1]
+        assert bench.acknowledged == [0, 1]
 
 
 async def test_a_deletion_does_not_wait_for_the_engine():
