@@ -17,7 +17,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 
 from ingest import terms
 from ingest.errors import BadTopics
-from ingest.subject import Reading
+from ingest.reading import Reading
 from ingest.terms import Condition, Predicate
 
 MAX_QUERY: Final = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ingest.subject import Reading, pairs_of, tokens_of, words_of
+from ingest.reading import Reading, pairs_of, tokens_of, words_of
 from ingest.terms import Condition
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from ingest.errors import BadTopics
 from ingest.query import parse_query
-from ingest.subject import Reading, Subject
+from ingest.reading import Reading, Subject
 from ingest.terms import Condition
 from ingest.topic_index import TopicIndex
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ingest.subject import Reading
+from ingest.reading import Reading
 from ingest.topics import Subject, Topics, compile_topics
 
 RULES: Final = (10, 100, 1000, 5000)

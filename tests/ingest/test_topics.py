@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ingest.errors import BadTopics
 from ingest.query import parse_query
+from ingest.reading import LETTER, Reading, normal
 from ingest.settings import SHIPPED_TOPICS
-from ingest.subject import LETTER, Reading, normal
 from ingest.topic_index import TopicIndex
 from ingest.topics import Subject, TopicsFile, compile_topics, load_topics
 
