@@ -23,17 +23,8 @@ from ingest.sources.items import EDIT_STEP, Item, Kind, LiveSource, Skipped
 from ingest.sources.lanes import Lane, LaneEnded, Lanes, Sleep
 from ingest.sources.live import MAX_AGE, Backoff, SourceState
 from ingest.sources.patient_http import DEADLINE_S, Answer, ask, open_client, refusal
-from ingest.sources.rss_entries import (
-    SOURCE,
-    Document,
-    digest,
-    draft_of,
-    entry_id,
-    parse,
-    revision,
-    revision_after,
-    written_at,
-)
+from ingest.sources.rss_document import Document, read_document
+from ingest.sources.rss_entries import SOURCE, digest, draft_of, entry_id, revision, revision_after, written_at
 
 if TYPE_CHECKING:  # it opens this source
     from ingest.sources.detect import SourceOptions
@@ -96,7 +87,7 @@ class Rss:
             feed.url = answer.url
         if answer.status == 200:
             content_type = answer.headers.get("content-type", "")
-            document = await asyncio.to_thread(parse, answer.body, url=answer.url, content_type=content_type)
+            document = await read_document(answer.body, url=answer.url, content_type=content_type)
             await self._take(document, answer, feed, lane)
             feed.pace_s = _pace_s(document, answer.headers)
         elif answer.status in (401, 410):
@@ -170,9 +161,9 @@ class _Feed:
     def news(self, name: str, number: int, content: bytes, at: datetime | None) -> int | None:
         """The revision by which an entry is new, None if it is not. Many feeds change words and tell no date."""
         known = self._known.get(name)
-        if known is not None and (known.digest == content or number < known.revision):
+        if known is not None and known.digest == content:
             return None
-        if known is not None and number == known.revision:
+        if known is not None and number <= known.revision:
             age_s = (datetime.now(UTC) - at).total_seconds() if at else 0
             number = max(revision_after(age_s), known.revision + EDIT_STEP)
         elif known is None and len(self._known) >= MAX_KNOWN:

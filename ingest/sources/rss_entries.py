@@ -1,4 +1,4 @@
-"""A feed's document (RSS, Atom, RDF) → its entries as drafts, through feedparser."""
+"""An entry of a feed, as feedparser gives it → a draft."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
-from io import BytesIO
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
-
-import feedparser
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
 
 from ingest.authors import AuthorHash
 from ingest.contract import MAX_IMAGES, Post
 from ingest.sources.html_text import Readable, read_html
 from ingest.sources.items import EDIT_STEP, Draft, MediaLink
 from ingest.sources.live import clamped
-from ingest.sources.patient_http import TryAgain
 
 SOURCE: Final = "rss"
 MAX_TEXT_CHARS: Final = 5_000
@@ -26,39 +22,6 @@ MAX_TEXT_CHARS: Final = 5_000
 SHORT_SIDE: Final = 256
 MAX_REVISION: Final = (1 << 31) - 2
 _GLOBAL: Final = ("http:", "https:", "urn:", "tag:")
-
-
-class Document(NamedTuple):
-    """A parsed feed. is_broken: its XML is, and entries may be missing; pace_s: how often it says it changes."""
-
-    feed: Any
-    entries: list[Any]
-    is_broken: bool
-    pace_s: float | None
-
-
-def parse(body: bytes, *, url: str, content_type: str) -> Document:
-    """Blocking. Raises TryAgain for what is no feed."""
-    # A file object, for feedparser would take bytes that look like an address or a path for one, and open it.
-    parsed = feedparser.parse(
-        BytesIO(body), response_headers={"content-type": content_type, "content-location": url}, sanitize_html=False
-    )
-    if not parsed.version and not parsed.entries:
-        raise TryAgain("an answer that is no feed")
-    return Document(parsed.feed, parsed.entries, bool(parsed.bozo), _pace_s(parsed.feed))
-
-
-_PERIODS_S: Final = {"hourly": 3600, "daily": 86400, "weekly": 604_800, "monthly": 2_592_000, "yearly": 31_536_000}
-
-
-def _pace_s(feed: Any) -> float | None:
-    """Of <ttl>, in minutes, and sy:updatePeriod / sy:updateFrequency the slower one."""
-    told = []
-    with suppress(ValueError, TypeError):
-        told.append(float(feed["ttl"]) * 60) if "ttl" in feed else None
-    with suppress(ValueError, TypeError, KeyError, ZeroDivisionError):
-        told.append(_PERIODS_S[feed["sy_updateperiod"].strip()] / float(feed.get("sy_updatefrequency", 1)))
-    return max(told, default=None)
 
 
 def entry_id(entry: Any, feed_url: str) -> str | None:
@@ -100,7 +63,7 @@ def draft_of(entry: Any, name: str, number: int, *, feed: Any, feed_url: str, au
     host = urlsplit(feed_url).hostname or ""
     author = entry.get("author") or feed.get("title") or feed_url
     link = entry.get("link") or ""
-    summary = _readable(entry, "summary")
+    summary = _readable(entry, "summary", base=link or feed_url)
     language = _language(entry) or feed.get("language")
     post = Post(
         id=name,
@@ -127,9 +90,15 @@ def _text(entry: Any, summary: Readable) -> str:
     return "\n\n".join(filter(None, (title, body)))[:MAX_TEXT_CHARS]
 
 
-def _readable(entry: Any, part: str) -> Readable:
+def _readable(entry: Any, part: str, *, base: str = "") -> Readable:
+    """A part that is HTML or plain text, with the addresses of its pictures made whole."""
     text, detail = entry.get(part) or "", entry.get(f"{part}_detail") or {}
-    return Readable(text.strip()) if detail.get("type") == "text/plain" else read_html(text)
+    if detail.get("type") == "text/plain":
+        return Readable(text.strip())
+    read = read_html(text)
+    with suppress(ValueError):
+        return Readable(read.text, tuple(image._replace(src=urljoin(base, image.src)) for image in read.images))
+    return Readable(read.text)
 
 
 def _language(entry: Any) -> str | None:
