@@ -13,7 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rotate-mb", type=_above_zero, default=256, metavar="MB", help="close a file at this size")
     parser.add_argument(
         "--rotate-minutes", type=_above_zero, default=60, metavar="MINUTES", help="close a file after this time"
+    )
+    parser.add_argument(
+        "--keep-days", type=_above_zero, metavar="DAYS", help="remove files older than this (default: never)"
     )
     parser.add_argument(
         "--compact", action="store_true", help="SOURCE is a folder recorded to: erase what was deleted since, and end"
@@ -83,6 +86,7 @@ def _record(options: argparse.Namespace) -> dict[str, object]:
             suffix=SUFFIXES.get(options.format),
             max_bytes=int(options.rotate_mb * (1 << 20)),
             max_age=timedelta(minutes=options.rotate_minutes),
+            keep=_keep(options),
         ),
     )
     report: IngestReport = asyncio.run(
@@ -104,21 +108,29 @@ def _compact(options: argparse.Namespace) -> dict[str, object]:
     files = recorded_files(folder)
     if not files:
         raise BadSource(f"{folder} is no folder with files of `moodstream record`; name the one given to --out")
-    done = compact(folder, suffix=SUFFIXES.get(options.format))
+    done = compact(folder, suffix=SUFFIXES.get(options.format), keep=_keep(options))
     return {"folder": str(folder), "files": len(recorded_files(folder)), "erased": done.erased}
 
 
-def compact(folder: Path, *, suffix: str | None = None) -> Contents:
-    """Erases what was deleted from a folder nobody records to; suffix: to give its files another format.
+def compact(folder: Path, *, suffix: str | None = None, keep: timedelta | None = None) -> Contents:
+    """Erases what was deleted from a folder nobody records to.
 
-    Raises ArchiveUnwritable.
+    suffix: to give its files another format; keep: older files go. Raises ArchiveUnwritable.
     """
     with locked(folder):
         try:
             tombstones = Tombstones(folder)
-            return ClosedFiles(folder, suffix=suffix).tidy(tombstones, tombstones.pending())
+            files = ClosedFiles(folder, suffix=suffix)
+            done = files.tidy(tombstones, tombstones.pending())
+            if keep is not None:
+                files.drop_before(datetime.now(UTC) - keep)
         except OSError as error:
             raise ArchiveUnwritable(folder, error) from error
+    return done
+
+
+def _keep(options: argparse.Namespace) -> timedelta | None:
+    return timedelta(days=options.keep_days) if options.keep_days is not None else None
 
 
 def _above_zero(text: str) -> float:

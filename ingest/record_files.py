@@ -27,6 +27,7 @@ from ingest.sources.items import Skipped
 from ingest.tombstones import Tombstone, Tombstones, author_key, deletion_key, post_key
 
 FRAME_LEVEL: Final = 6
+_TIME: Final = "%Y%m%dT%H%M%S"
 JSONL, PARQUET = WHOLE
 Keys = np.ndarray
 """Sorted uint64."""
@@ -104,6 +105,13 @@ class ClosedFiles:
         if tombstones:
             tombstones.settle(pending)
         return done
+
+    def drop_before(self, oldest: datetime) -> None:
+        """Removes the files that were opened earlier."""
+        for path in [path for path in self._keys if _opened_at(path) < oldest]:
+            self._keys.pop(path)
+            _remove(path)
+            log.info("removed %s, kept as long as asked", path.name)
 
     def _adopt(self, path: Path) -> None:
         keys_file = _keys_file(path)
@@ -191,10 +199,18 @@ def _unused(folder: Path, at: datetime) -> Path:
     """A name with the time, put later by milliseconds while there is such a file."""
     while True:
         at_utc = at.astimezone(UTC)
-        stem = f"{RECORDED}{at_utc:%Y%m%dT%H%M%S}-{at_utc.microsecond // 1000:03}Z"
+        stem = f"{RECORDED}{at_utc:{_TIME}}-{at_utc.microsecond // 1000:03}Z"
         if not any(folder.glob(f"{stem}.*")):
             return folder / f"{stem}{JSONL}.part"
         at += timedelta(milliseconds=1)
+
+
+def _opened_at(path: Path) -> datetime:
+    """What its name says, else when the file was written."""
+    try:
+        return datetime.strptime(stem_of(path), f"{RECORDED}{_TIME}-%fZ").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _keys_file(path: Path) -> Path:

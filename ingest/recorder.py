@@ -41,13 +41,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """How a folder is written. A file is closed at max_bytes or after max_age; suffix: of the format files then get,
-    JSONL like the open one if it is None."""
+    """How a folder is written. A file is closed at max_bytes or after max_age, and removed after keep.
+
+    suffix: of the format closed files get; None leaves them as they are, JSONL like the open one.
+    """
 
     suffix: str | None = None
     max_bytes: int = 256 << 20
     max_age: timedelta = timedelta(hours=1)
     compact_every: timedelta = timedelta(minutes=30)
+    keep: timedelta | None = None
 
 
 @dataclass
@@ -150,6 +153,8 @@ class Recorder:
                 await self._rotate()
             # What is deleted from here on may be in the open file: it stays pending.
             done = await self._on_disk(None, self._closed.tidy, self._tombstones, pending)
+            if self._rotation.keep is not None:
+                await self._on_disk(None, self._closed.drop_before, self._now() - self._rotation.keep)
         self.compacted.erased += done.erased
         if done.erased:
             log.info("erased %d records of deleted posts from %s", done.erased, self._folder)

@@ -19,6 +19,7 @@ import pytest
 import zstandard
 
 from ingest import record
+from ingest.authors import AuthorHash
 from ingest.contract import Deletion, Image, Post
 from ingest.errors import ArchiveUnwritable, BadSource
 from ingest.media import make_safe
@@ -26,6 +27,7 @@ from ingest.record_files import JSONL, PARQUET, OpenFile, rewrite
 from ingest.recorder import DELETED, NOTHING_RECORDED, Recorder, Rotation
 from ingest.sources.archive import OwnArchive, draft_of, encoded_line, recorded_files, records_of, write_archive
 from ingest.sources.archive_parquet import SCHEMA, is_own_parquet, read_parquet, write_parquet
+from ingest.sources.detect import SourceOptions, open_source
 from ingest.sources.items import Draft, Skipped
 from ingest.tombstones import JOURNAL, KEPT, Tombstones
 from tests.ingest.conftest import NOON
@@ -339,6 +341,26 @@ async def test_a_damaged_journal_is_an_error(tmp_path: Path, make_post: MakePost
 
 
 # the folder
+
+
+async def test_files_older_than_asked_are_removed(tmp_path: Path, make_post: MakePost) -> None:
+    for days in (0, 9, 20):
+        now = NOON + timedelta(days=days)
+        async with Recorder(tmp_path, Rotation(keep=timedelta(days=15)), now=lambda now=now: now) as recorder:
+            await recorder.send(make_post(f"x:{days}", text=f"day {days}"))
+    assert texts_in(tmp_path) == ["day 9", "day 20"]
+    record.compact(tmp_path, keep=timedelta(days=1))
+    assert not recorded_files(tmp_path) and not [*tmp_path.glob("*.keys")]
+
+
+async def test_a_folder_and_its_files_are_sources(tmp_path: Path, make_post: MakePost, authors: AuthorHash) -> None:
+    await record_all(tmp_path, [make_post()])
+    await record_all(tmp_path, [make_post("x:2")], suffix=PARQUET)
+    for path, count in ((tmp_path, 2), (recorded_files(tmp_path)[1], 1)):
+        source = open_source(str(path), SourceOptions(authors=authors))
+        assert source.kind == "replay" and len([item async for item in source]) == count
+        with pytest.raises(BadSource, match="--split test"):
+            open_source(str(path), SourceOptions(authors=authors, split="test"))
 
 
 async def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
