@@ -1,6 +1,6 @@
 """A Jetstream that really remembers: made-up events, given again from any cursor, as fast as they are taken.
 
-`python -m tests.ingest.live.feed` serves one in a process of its own and prints its address.
+`python -m tests.ingest.live.feed` serves one in a process of its own and prints its address and size as JSON.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MIX: Final = {"app.bsky.feed.like": 105, POSTS: 17, "app.bsky.feed.repost": 15, 
 class Feed:
     """Events in a row. `append` adds one, to be seen by all that listen.
 
-    cuts: places before which the connection that comes by first is cut off.
+    cuts: places before which the connection that comes by first is cut off. posts: events that concern a post.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Feed:
         self._times: list[int] = []
         self._cuts = sorted(cuts, reverse=True)
         self._news = asyncio.Event()
+        self.posts = 0
         for happening in happenings:
             self.append(happening)
 
@@ -78,6 +79,7 @@ class Feed:
     def append(self, happening: Happening) -> None:
         self._frames.append(frame(happening.encode(self._dialect)))
         self._times.append(happening.time_us)
+        self.posts += happening.body.get("collection") == POSTS
         self._news.set()
 
     async def play(self, connection: JetstreamConnection, subscription: Subscription) -> None:
@@ -170,7 +172,7 @@ async def serve(happenings: Iterable[Happening], *, dialect: Dialect, cuts: Sequ
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Jetstream(feed.play, dialects=(dialect,)).serve(port) as url:
-        print(url, flush=True)
+        print(json.dumps({"url": url, "events": len(feed), "posts": feed.posts}), flush=True)
         await stop.wait()
 
 
