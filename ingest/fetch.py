@@ -90,6 +90,10 @@ class MediaFetcher:
         """Hosts left alone just now, for having failed too often or asked for it."""
         return self._hosts.resting()
 
+    def allow(self, entry: str) -> None:
+        """One host more, as in `allowed`. Raises BadSettings."""
+        self._allowed.add(entry)
+
     async def fetch(self, url: str) -> bytes:
         """The bytes of a JPEG, PNG, WEBP or GIF, by what they begin with; nothing more is known of them.
 

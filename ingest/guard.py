@@ -69,9 +69,10 @@ class AllowList:
         self._parents: set[str] = set()
         self._trusted: set[tuple[str, int]] = set()
         for entry in entries:
-            self._add(entry.strip())
+            self.add(entry.strip())
 
-    def _add(self, entry: str) -> None:
+    def add(self, entry: str) -> None:
+        """Raises BadSettings."""
         name = entry.removeprefix("*.")
         try:
             url = httpx.URL(f"any://{name}/")

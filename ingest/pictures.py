@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ import msgspec
 from ingest.contract import Image, Post
 from ingest.cursors import Held
 from ingest.decoding import Decoder
-from ingest.errors import MalformedMedia, MediaUnavailable
+from ingest.errors import BadSettings, MalformedMedia, MediaUnavailable
 from ingest.fetch import MediaFetcher
 from ingest.report import EMPTY, Tally
 from ingest.sources.items import MediaLink, Picture
@@ -34,11 +34,19 @@ Send = Callable[[Post, Held], Awaitable[None]]
 
 
 @asynccontextmanager
-async def opened_pictures(allowed: Sequence[str]) -> AsyncIterator[ImageOf]:
-    """Fetches from the allowed hosts alone, and makes safe in processes of their own."""
-    async with MediaFetcher(allowed=allowed) as fetcher, Decoder() as decoder:
+async def opened_pictures(allowed: Sequence[str], hosts: Callable[[], Sequence[str]]) -> AsyncIterator[ImageOf]:
+    """Fetches from the hosts of the user and of the source alone, and makes safe in processes of their own.
+
+    hosts: of the source; more may come to be known once it is connected.
+    """
+    known = set(hosts())
+    async with MediaFetcher(allowed=(*allowed, *known)) as fetcher, Decoder() as decoder:
 
         async def image_of(media: MediaLink | Picture) -> Image:
+            for host in set(hosts()) - known:
+                known.add(host)
+                with suppress(BadSettings):  # a server may say what it likes
+                    fetcher.allow(host)
             data = media.data if isinstance(media, Picture) else await fetcher.fetch(media.url)
             return await decoder.make_safe(data, alt=media.alt, width=media.width, height=media.height)
 

@@ -94,7 +94,7 @@ async def _run_of(
     from ingest.pictures import opened_pictures
 
     live = cast(LiveSource, source)
-    image_of = await stack.enter_async_context(opened_pictures((*live.media_hosts, *settings.media_hosts)))
+    image_of = await stack.enter_async_context(opened_pictures(settings.media_hosts, lambda: live.media_hosts))
     going = LiveRun(live, sink, topics, image_of=image_of, keep_all=settings.keep_all)
     if settings.cursor_dir is not None:
         file = CursorFile(settings.cursor_dir, namespace=settings.namespace, source=source.name)
@@ -177,11 +177,15 @@ async def _reload_regularly(file: TopicsFile, going: Run, source: Source) -> Non
 async def _saved(file: CursorFile, cursor: Callable[[], str | None]) -> AsyncIterator[None]:
     """Saves the cursor regularly, and at the end, whatever ends it: it never is ahead of Kafka."""
 
+    saving: asyncio.Task[None] | None = None
+
     async def save_regularly() -> None:
+        nonlocal saving
         while True:
             await asyncio.sleep(CURSOR_EVERY_S)
+            saving = asyncio.create_task(asyncio.to_thread(file.save, cursor()))
             try:
-                await asyncio.to_thread(file.save, cursor())
+                await asyncio.shield(saving)  # its thread cannot be cancelled
             except BadSettings as error:  # a full disk may have room again
                 log.error("%s", error)
 
@@ -189,6 +193,8 @@ async def _saved(file: CursorFile, cursor: Callable[[], str | None]) -> AsyncIte
         async with _beside(save_regularly()):
             yield
     finally:
+        if saving is not None:
+            await asyncio.wait({saving})
         file.save(cursor())
 
 

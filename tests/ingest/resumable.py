@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +62,7 @@ class Numbers:
 
 
 @asynccontextmanager
-async def opened_pictures(allowed: Sequence[str]) -> AsyncIterator[ImageOf]:
+async def opened_pictures(allowed: Sequence[str], hosts: Callable[[], Sequence[str]]) -> AsyncIterator[ImageOf]:
     async def image_of(_: MediaLink | Picture) -> Image:
         await asyncio.sleep(Random().choice([0.0, 0.01, 0.2]))
         return PIXEL

@@ -18,8 +18,11 @@ import pytest
 from deploy.servers import free_port
 from ingest.contract import Post, decode
 from ingest.cursors import CursorFile
+from ingest.errors import MediaUnavailable
+from ingest.pictures import opened_pictures
 from ingest.producer import ensure_topic
 from ingest.settings import Settings
+from ingest.sources.items import MediaLink
 from tests.ingest.live.jetstream import (
     Happening,
     Jetstream,
@@ -169,3 +172,13 @@ async def test_what_is_missing_is_said_in_one_line(
     assert process.returncode == status
     assert said in lines[-1] and lines[-1].startswith("ingest: ")
     assert "Traceback" not in err.decode()
+
+
+async def test_a_host_that_the_source_learns_of_later_is_asked_too(jpeg: bytes) -> None:
+    hosts: list[str] = []
+    async with picture_server(jpeg) as pictures, opened_pictures((), lambda: hosts) as image_of:
+        link = MediaLink(url=f"http://{pictures}/1.jpg", alt="a tram")
+        with pytest.raises(MediaUnavailable):
+            await image_of(link)
+        hosts += ["not a host", pictures]
+        assert (await image_of(link)).alt == "a tram"
