@@ -79,6 +79,7 @@ class Mastodon:
         self._lanes = Lanes(self.state, backoff=backoff, sleep=sleep, cursor=cursor)
         self._authors, self._skip_bots, self._silence_s, self._sleep = authors, skip_bots, silence_s, sleep
         self._servers = [Server(address(server), tokens or {}) for server in servers]
+        self.media_hosts = tuple(host for server in self._servers for host in server.media_hosts)
         self._channels = [Channel(channel) for channel in channels]
         self._seen = Seen()
 
@@ -86,11 +87,6 @@ class Mastodon:
     def cursor(self) -> str | None:
         """Number of the last status, per server and channel."""
         return self._lanes.cursor
-
-    @property
-    def media_hosts(self) -> tuple[str, ...]:
-        """The servers' hosts and those under them; once connected, also where a server says it keeps its files."""
-        return tuple(dict.fromkeys(host for server in self._servers for host in server.media_hosts))
 
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
         self._seen = Seen()  # what was read but not handed on is read again

@@ -47,8 +47,7 @@ class Server:
         self.url = url
         self.host = urlsplit(url).netloc
         self.headers = {"Authorization": f"Bearer {tokens[self.host]}"} if self.host in tokens else {}
-        is_local = url.startswith("http://")
-        self.media_hosts = [self.host] if is_local else [self.host, f"*.{self.host}"]
+        self.media_hosts = (self.host,) if url.startswith("http://") else (self.host, f"*.{self.host}")
         self.post_ids: dict[str, str] = {}
         self._streaming_url: str | None = None
 
@@ -64,7 +63,6 @@ class Server:
             answer = await ask(client, "GET", f"{self.url}/api/v2/instance", headers=self.headers)
             about = _object(answer.body) if answer.status == 200 else {}
             self._streaming_url = self._streaming_url_in(about) or self.url
-            self._add_media_host(about)
         return self._streaming_url
 
     def _streaming_url_in(self, about: dict[str, Any]) -> str | None:
@@ -74,13 +72,6 @@ class Server:
             if address.startswith("https://") or (address.startswith("http://") and self.url.startswith("http://")):
                 return str(address)
         return None
-
-    def _add_media_host(self, about: dict[str, Any]) -> None:
-        """Its own thumbnail lies where its users' pictures do."""
-        with suppress(KeyError, TypeError, ValueError, AttributeError):
-            host = urlsplit(about["thumbnail"]["url"]).hostname
-            if host and host not in self.media_hosts and not self.url.startswith("http://"):
-                self.media_hosts.append(host)
 
     def refused(self, status: int, headers: httpx.Headers) -> Exception:
         self._streaming_url = None

@@ -110,10 +110,10 @@ class Reddit:
         pause_s = FASTEST_POLL_S
         while True:
             things = await listing.news()
-            for thing in things:
-                await self._take(thing, lane)
             lane.answered()
             lane.live(f"reading {path}")
+            for thing in things:
+                await self._take(thing, lane)
             if len(things) >= BUSY:
                 pause_s = max(FASTEST_POLL_S, pause_s / 2)
             elif not things:

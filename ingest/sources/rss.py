@@ -88,6 +88,7 @@ class Rss:
         if answer.status == 200:
             content_type = answer.headers.get("content-type", "")
             document = await read_document(answer.body, url=answer.url, content_type=content_type)
+            lane.answered()
             await self._take(document, answer, feed, lane)
             feed.pace_s = _pace_s(document, answer.headers)
         elif answer.status in (401, 410):
