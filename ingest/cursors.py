@@ -47,6 +47,7 @@ class Cursors:
 
     def hold(self, cursor: str | None) -> Held:
         """Call right after the source yielded an item that will be sent; `cursor` is the source's now."""
+        self._let_go()
         held = Held(self._last)
         self._last = cursor
         self._held.append(held)
@@ -54,12 +55,15 @@ class Cursors:
 
     def safe(self, cursor: str | None) -> str | None:
         """The cursor that misses nothing; `cursor` is the source's now, good when nothing is on its way."""
-        while self._held and self._held[0].left == 0:
-            self._held.popleft()
+        self._let_go()
         if self._held:
             return self._held[0].resume
         self._last = cursor  # it moves on with what is no item, too
         return cursor
+
+    def _let_go(self) -> None:
+        while self._held and self._held[0].left == 0:
+            self._held.popleft()
 
 
 class _Saved(msgspec.Struct, frozen=True):
