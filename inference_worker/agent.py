@@ -134,7 +134,12 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
     )
     app.settings, app.predictor = settings, predictor
     posts = app.topic(posts_topic(settings.namespace), internal=True, partitions=settings.partitions)
-    app.dead_letters = app.topic(dead_letters_topic(settings.namespace), internal=True, partitions=1)
+    app.dead_letters = app.topic(
+        dead_letters_topic(settings.namespace),
+        internal=True,
+        partitions=1,
+        retention=settings.post_retention_s or None,  # they hold posts as they came
+    )
 
     async def score(stream: Any) -> None:
         async for event in stream.noack().events():

@@ -6,8 +6,8 @@ image budgets allow. So the oldest post always leaves next (no lane starves, no 
 padding stays small. Two records of one key are never in the queue or in flight together: the later one is parked.
 
 Deletions and failures need no engine and do not wait for it: they leave by `take_unscored`. A post still queued when
-its deletion comes is withdrawn rather than scored. While an author's deletion is in flight, later posts of that author
-wait.
+its deletion comes is withdrawn rather than scored, an author's queued posts likewise. While an author's deletion is in
+flight, later posts of that author wait.
 """
 
 from __future__ import annotations
@@ -119,6 +119,16 @@ class Batcher(Generic[T]):
             del self._parked[key]
             withdrawn.insert(0, first)
         return withdrawn
+
+    def divert(self, author: Author, unscored: Callable[[Item[T]], Item[T]]) -> None:
+        """Sends an author's queued posts, each as `unscored` makes it, to lane `none`: they are about to be deleted."""
+        for lane in ENGINE_LANES:
+            queue = self._lanes[lane]
+            diverted = [item for item in queue if item.author == author]
+            if diverted:
+                self._lanes[lane] = deque(item for item in queue if item.author != author)
+                self._lanes["none"].extend(map(unscored, diverted))
+                self._has_unscored.set()
 
     async def take_unscored(self) -> Batch[T]:
         """All of lane `none` whose turn has come; waits only while there is nothing."""

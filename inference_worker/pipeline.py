@@ -172,17 +172,15 @@ class Pipeline:
             if isinstance(record := item.payload.record, Post) and item.payload.example is not None
         ]
         answers = iter(await self._sink.superseded(posts) if posts else ())
-        return [
-            replace(item, lane="none", payload=replace(item.payload, example=None))
-            if item.payload.example is not None and next(answers)
-            else item
-            for item in items
-        ]
+        return [_unscored(item) if item.payload.example is not None and next(answers) else item for item in items]
 
     def _enqueue(self, item: _Prepared) -> None:
-        if isinstance(item.payload.record, Deletion) and (withdrawn := self.batcher.withdraw(item.key)):
+        if isinstance(item.payload.record, Deletion):
+            withdrawn = self.batcher.withdraw(item.key)
             item = replace(item, payload=replace(item.payload, withdrawn=tuple(one.payload for one in withdrawn)))
         self.batcher.put(item)
+        if item.holds_author and item.author is not None:
+            self.batcher.divert(item.author, _unscored)
 
     def _prepare(self, works: list[_Work]) -> list[_Prepared]:
         return [self._prepare_one(work) for work in works]
@@ -356,6 +354,10 @@ def _failure(work: _Work, now_s: float) -> _Prepared:
 def _own_key(work: _Work) -> bytes:
     position = work.delivered.position
     return b"record at %d:%d" % (position.partition, position.offset)
+
+
+def _unscored(item: _Prepared) -> _Prepared:
+    return replace(item, lane="none", payload=replace(item.payload, example=None))
 
 
 def _withdrawal(work: _Work) -> Withdrawn:

@@ -9,7 +9,7 @@
 --            dead letter {3, key, revision, partition, offset, timestamp_ms, run, blob, author or nil}
 --            author gone {4, author, cursor, partition, offset, timestamp_ms, run, counts here, posts per step}
 --            withdrawn   {5, id, revision, partition, offset, timestamp_ms, run}: a post that was not scored, as its
---                         receipt, or its deletion (then the next entry of this id), made that useless
+--                         receipt, its deletion (then the next entry of this id) or its author's made that useless
 -- ARGV[3]  seconds rollups and runs live after their last write; 0: for ever
 -- ARGV[4]  seconds a post's text and thumbnails live; 0: for ever
 -- ARGV[5]  entries the results stream keeps; 0: all
@@ -197,12 +197,13 @@ local function apply(entry, receipt)
   local is_tombstone = receipt and not receipt[SHARE]
   if kind == DELETION then
     local letters = erase_letters(entry, id)
-    local is_known = receipt or withdrawn[id] or letters > 0
-    return is_tombstone and 'duplicates' or is_known and 'deletions' or 'unseen', erase(id, receipt)
+    local is_repeated = is_tombstone and not withdrawn[id]
+    local is_known = receipt or letters > 0
+    return is_repeated and 'duplicates' or is_known and 'deletions' or 'unseen', erase(id, receipt)
   elseif kind == WITHDRAWN then
     withdrawn[id] = true
     local is_same = receipt and not is_tombstone and revision == receipt[REVISION]
-    return is_same and 'duplicates' or 'stale', receipt
+    return is_same and 'duplicates' or 'stale', receipt or { revision }
   elseif not receipt then
     if is_forgotten(entry, entry[13]) then return 'stale', { revision } end
     return 'scored', write_post(entry, nil)

@@ -2,8 +2,9 @@
 
 `python -m tests.benchmarks.forgetting --json [--quick]`: the embedded stack with one real worker. First a burst says
 what the worker can do; then posts arrive at a share of that, and some of them, or all of an author's, are deleted 0 to
-3 s later. Gone means: a tombstone for a receipt, and no post, thumbnails, entry in a tail or rollup of a topic that
-only the deleted had. At the end all rollups are compared with sums over the posts that are left.
+3 s later. Gone means: the deletion is through (what comes later of before it is refused), and there is no post,
+thumbnails, entry in a tail or rollup of a topic that only the deleted had. At the end all rollups are compared with
+sums over the posts that are left.
 """
 
 from __future__ import annotations
@@ -199,9 +200,14 @@ class Run:
         pipeline = self.redis.pipeline(transaction=False)
         pipeline.exists(keys.tail(topic), *left_overs)
         pipeline.zmscore(keys.tail(ALL), ids)
-        pipeline.mget([keys.receipt(post_id) for post_id in ids])
-        left, in_tail, receipts = await pipeline.execute()
-        return not left and set(in_tail) == {None} and all(map(_is_tombstone, receipts))
+        if target.author is None:
+            pipeline.mget([keys.receipt(post_id) for post_id in ids])
+        else:
+            partitions = await self.producer.partitions_for(self.topic)
+            pipeline.mget([keys.forgotten(partition, target.author) for partition in partitions])
+        left, in_tail, records = await pipeline.execute()
+        is_through = _is_tombstone if target.author is None else _is_counted
+        return not left and set(in_tail) == {None} and all(map(is_through, records))
 
     async def _settled(self) -> int:
         return settled(await asyncio.to_thread(self.results.counters, "forgetting"))
@@ -249,6 +255,11 @@ def _add(sums: dict[bytes, dict[int, Counters]], keys: Keys, post: Prediction) -
 def _is_tombstone(packed: bytes | None) -> bool:
     """A receipt without a share: its sixth field."""
     return packed is not None and len(msgspec.msgpack.decode(packed)) < 6
+
+
+def _is_counted(packed: bytes | None) -> bool:
+    """The mark of an author's deletion once all of theirs was looked through."""
+    return packed is not None and msgspec.msgpack.decode(packed)[0] == 1
 
 
 def _summary(targets: Sequence[Target]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,8 @@ def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, s
                 author = None if kind == "deletion" else (0, str(number % 2))
                 if kind == "deletion":
                     left += [(one.payload, "withdrawn") for one in batcher.withdraw(key)]
+                if kind == "author" and author is not None:
+                    batcher.divert(author, lambda one: replace(one, lane="none"))
                 batcher.put(
                     Item(name, key, "text" if kind == "post" else "none", 5, 0, float(name), author, kind == "author")
                 )

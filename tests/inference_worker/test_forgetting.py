@@ -116,6 +116,14 @@ def test_a_post_withdrawn_for_its_deletion_is_accounted_for(store_url: str, redi
     assert write(store_url, batch, batch) == [{"stale": 1, "deletions": 1}, {"redelivered": 2}]
 
 
+def test_a_post_withdrawn_for_its_author_is_counted_once(store_url: str, redis: Redis, predict: Predict) -> None:
+    batch = [Withdrawn("x:1", 0, at(0), "run"), AuthorDeleted("ann", at(1), "run")]
+    again = Scored(predict(author="ann"), at(0), "run")
+    assert write(store_url, batch, batch, [again]) == [
+        {"stale": 1, "deletions": 1}, {"redelivered": 2}, {"redelivered": 1}
+    ]  # fmt: skip
+
+
 def test_receipts_say_which_posts_need_no_scoring(store_url: str, redis: Redis, predict: Predict) -> None:
     asked = {
         ("x:1", 0, at(9)): True,  # a duplicate

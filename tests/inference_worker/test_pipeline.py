@@ -261,6 +261,25 @@ async def test_what_an_author_posts_after_their_deletion_waits_for_it():
         assert order.index(3) < min(map(order.index, (4, 5)))
 
 
+async def test_what_waits_of_an_author_is_not_scored_once_their_deletion_came():
+    async with running() as bench:
+        bench.scorer.is_free.clear()
+        await bench.submit(0, post(0))
+        await bench.until_scored(1)
+        for offset in (1, 2):
+            await bench.submit(offset, authored(offset, "ann"))
+        await bench.submit(3, authored(3, "ben"))
+        await bench.submit(4, Deletion(source="x", deleted_at=NOW, ingested_at=NOW, author="ann"))
+        await bench.submit(5, authored(5, "ann"))
+        while len(bench.sink.writes) < 3:
+            await asyncio.sleep(0.01)
+        assert {type(write) for write in bench.sink.writes} == {Withdrawn, AuthorDeleted}
+        bench.scorer.is_free.set()
+        assert await bench.pipeline.drain(10)
+        assert sorted(bench.sink.scored()) == ["x:0", "x:3", "x:5"]
+        assert bench.acknowledged == list(range(6))
+
+
 async def test_a_failed_record_is_set_aside_before_its_deletion_comes():
     async with running() as bench:
         await bench.submit(0, post(1, "empty"))
