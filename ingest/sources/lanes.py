@@ -161,7 +161,7 @@ class Lanes:
                     continue
                 except TryAgain as trouble:
                     problem, after_s = trouble.problem, trouble.after_s or 0.0
-                    lane.is_reached = lane.is_reached or trouble.has_begun
+                    lane.is_reached = lane.is_reached or trouble.is_there
                 if lane.lost():
                     waits, lane.failures = self._backoff.waits(), 0
                 lane.failures += 1

@@ -115,6 +115,7 @@ class Mastodon:
                 patience.reschedule(None)  # the answer has begun
                 response = events.response
                 if response.status_code != 200:
+                    server.ask_again()
                     raise server.refused(response.status_code, response.headers)
                 if "text/event-stream" not in response.headers.get("content-type", ""):
                     raise TryAgain("an answer that is no event stream")
@@ -133,6 +134,7 @@ class Mastodon:
                     async for event in stream:
                         await self._take(event, server, lane)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            server.ask_again()
             raise TryAgain(problem_of(error)) from None
         raise TryAgain("closed by the server")
 

@@ -73,8 +73,11 @@ class Server:
                 return str(address)
         return None
 
-    def refused(self, status: int, headers: httpx.Headers) -> Exception:
+    def ask_again(self) -> None:
+        """Its streaming address may have changed."""
         self._streaming_url = None
+
+    def refused(self, status: int, headers: httpx.Headers) -> Exception:
         if status not in (401, 403):
             return refusal(status, headers)
         how = f"make an application with scope read:statuses on {self.url}/settings/applications"

@@ -27,11 +27,11 @@ MAX_RETRY_AFTER_S: Final = 3600.0
 class TryAgain(Exception):
     """The upstream cannot be read now.
 
-    problem: short, without secrets; after_s: the wait it asks for; has_begun: an answer had come in part.
+    problem: short, without secrets; after_s: the wait it asks for; is_there: it would answer, at another time.
     """
 
-    def __init__(self, problem: str, *, after_s: float | None = None, has_begun: bool = False) -> None:
-        self.problem, self.after_s, self.has_begun = problem, after_s, has_begun
+    def __init__(self, problem: str, *, after_s: float | None = None, is_there: bool = False) -> None:
+        self.problem, self.after_s, self.is_there = problem, after_s, is_there
         super().__init__(problem)
 
 
@@ -82,7 +82,7 @@ async def ask(
             moved = bool(response.history) and all(step.status_code in (301, 308) for step in response.history)
             return Answer(response.status_code, response.headers, bytes(body), str(response.url), moved)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-        raise TryAgain(problem_of(error), has_begun=has_begun) from None
+        raise TryAgain(problem_of(error), is_there=has_begun) from None
 
 
 def problem_of(error: Exception) -> str:
@@ -101,10 +101,11 @@ def problem_of(error: Exception) -> str:
 
 
 def refusal(status: int, headers: httpx.Headers) -> TryAgain:
-    """What an unwanted status means for a source that tries again."""
+    """What an unwanted status means for a source that tries again; one that is asked too often is there."""
+    phrase = f"HTTP {status}"
     with suppress(ValueError):
-        return TryAgain(f"HTTP {status} {HTTPStatus(status).phrase}", after_s=retry_after_s(headers))
-    return TryAgain(f"HTTP {status}", after_s=retry_after_s(headers))
+        phrase += f" {HTTPStatus(status).phrase}"
+    return TryAgain(phrase, after_s=retry_after_s(headers), is_there=status == 429)
 
 
 def retry_after_s(headers: httpx.Headers) -> float | None:

@@ -1,7 +1,7 @@
 """Reddit: new posts and comments of subreddits, polled through the OAuth API.
 
 Reddit tells of no edits or deletions: what was read in the last two days is asked for again from time to time, soon
-after it came and ever less often. Posts read before a restart are no longer asked for.
+after it came and ever less often. After a restart that holds for those that are still listed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 from ingest.authors import AuthorHash
 from ingest.contract import Deletion
 from ingest.errors import BadSource
-from ingest.sources.items import Item, Kind, LiveSource, Skipped
+from ingest.sources.items import Draft, Item, Kind, LiveSource, Skipped
 from ingest.sources.lanes import Lane, Lanes, Sleep
-from ingest.sources.live import Backoff, SourceState, secret
+from ingest.sources.live import MAX_AGE, Backoff, SourceState, secret
 from ingest.sources.patient_http import DEADLINE_S, TryAgain, open_client
 from ingest.sources.rechecks import Check, Rechecks
 from ingest.sources.reddit_api import API_URL, AUTH_URL, CLIENT_ID, CLIENT_SECRET, USER_AGENT, WHERE, RedditApi
@@ -126,13 +126,12 @@ class Reddit:
                 await lane.put(Skipped(reason=MALFORMED, item=lane.name))
             return
         newest = thing.name if lane.position is None or order(thing.name) > order(lane.position) else None
+        name = post_id(thing.name)
+        is_known = name in self._seen
         item = draft_of(thing, authors=self._authors)
-        if isinstance(item, Skipped):
-            is_news = self._seen.is_news(post_id(thing.name), 0)
-        else:
-            is_news = self._seen.is_news(item.post.id, item.post.revision)
-            if is_news:
-                self._rechecks.watch(thing.name, self._now())
+        is_news = self._seen.is_news(name, item.post.revision if isinstance(item, Draft) else 0)
+        if isinstance(item, Draft) and not is_known:
+            self._rechecks.watch(thing.name, self._now())
         await lane.put(item if is_news else None, newest)
 
     async def _watch_again(self, api: RedditApi, lane: Lane) -> None:
@@ -176,10 +175,15 @@ class _Listing:
         self._polls = 0
 
     async def news(self) -> list[Thing | Unreadable]:
-        """What came since, oldest first, and perhaps some things that were read before; at first the newest page."""
+        """What came since, oldest first, and perhaps some things that were read before; at first the newest page.
+
+        A run that goes on where another stopped reads all that may be watched for edits and deletions once more.
+        """
         self._polls += 1
         if (anchor := self._lane.position) is None:
             things = await self._page()
+        elif self._polls == 1:
+            things = await self._back_to(anchor, is_whole=True)
         else:
             things = await self._after(anchor)
             # Behind a thing that was removed, or is too old, Reddit finds nothing, ever; and what was approved late
@@ -201,17 +205,26 @@ class _Listing:
             anchor = max(_names(page), key=order, default=anchor)
         return found
 
-    async def _back_to(self, anchor: str) -> list[Thing | Unreadable]:
-        found = await self._page()
-        page = found
-        for _ in range(MAX_PAGES - 1):
+    async def _back_to(self, anchor: str, *, is_whole: bool = False) -> list[Thing | Unreadable]:
+        """From the newest to `anchor`, or `is_whole`: on to those of two days ago."""
+        found: list[Thing | Unreadable] = []
+        where: dict[str, str] = {}
+        for _ in range(MAX_PAGES):
+            page = await self._page(**where)
+            found += page
             names = _names(page)
-            if len(page) < PAGE or not names or min(map(order, names)) <= order(anchor):
+            is_there = bool(names) and min(map(order, names)) <= order(anchor)
+            if len(page) < PAGE or not names or (is_there and not (is_whole and _is_recent(page))):
                 return found
-            page = await self._page(after=names[-1])
-            found = found + page
-        self._lane.gap(f"things between {anchor} and {names[-1]} are missing: Reddit lists the newest 1,000 only")
+            where = {"after": names[-1]}
+        if not is_there:
+            self._lane.gap(f"things between {anchor} and {names[-1]} are missing: Reddit lists the newest 1,000 only")
         return found
+
+
+def _is_recent(page: list[Thing | Unreadable]) -> bool:
+    oldest = min(thing.created_utc for thing in page if isinstance(thing, Thing))
+    return oldest > datetime.now(UTC).timestamp() - MAX_AGE.total_seconds()
 
 
 def _names(page: list[Thing | Unreadable]) -> list[str]:

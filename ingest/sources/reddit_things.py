@@ -15,7 +15,7 @@ from ingest.authors import AuthorHash
 from ingest.contract import MAX_IMAGES, Post
 from ingest.sources.html_text import plain
 from ingest.sources.items import EDIT_STEP, Draft, MediaLink, Skipped
-from ingest.sources.live import clamped
+from ingest.sources.live import MAX_AGE, clamped
 
 SOURCE: Final = "reddit"
 MEDIA_HOSTS: Final = ("preview.redd.it", "i.redd.it", "external-preview.redd.it")
@@ -114,6 +114,8 @@ def draft_of(thing: Thing, *, authors: AuthorHash) -> Draft | Skipped:
         written_at = datetime.fromtimestamp(thing.created_utc, UTC)
     except (ValueError, OverflowError, OSError):
         return Skipped(reason=MALFORMED, item=thing.name)
+    if now - written_at > MAX_AGE:
+        return Skipped(reason="older than two days", item=thing.name)  # a slow subreddit's newest may be of last year
     created_at, original = clamped(written_at, now)
     post = Post(
         id=post_id(thing.name),

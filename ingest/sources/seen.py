@@ -16,6 +16,9 @@ class Seen:
         self._limit = limit
         self._revisions: dict[str, int] = {}
 
+    def __contains__(self, post_id: str) -> bool:
+        return post_id in self._revisions
+
     def is_deleted(self, post_id: str) -> bool:
         return self._revisions.get(post_id) == DELETED
 

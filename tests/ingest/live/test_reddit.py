@@ -19,7 +19,7 @@ from ingest.sources.reddit_things import Thing, draft_of
 from tests.ingest.live.reading import reading, take, until
 from tests.ingest.live.reddit_site import RedditSite
 from tests.ingest.live.reddit_upstream import made_up_post, name_of
-from tests.ingest.live.upstream import Waits, deletions_of, drafts_of, ids_of, text_of
+from tests.ingest.live.upstream import Waits, deletions_of, drafts_of, ids_of, text_of, time_of
 
 
 @pytest.fixture
@@ -280,6 +280,23 @@ async def test_edits_and_deletions_are_found_by_asking_again(site: RedditSite) -
     edit = drafts_of(items)[-1].post
     assert (edit.id, edit.revision, edit.text) == (f"reddit:{name_of(1)}", 20, text_of(1, 1))
     assert [deletion.post_id for deletion in deletions_of(items)] == [f"reddit:{name_of(n)}" for n in (2, 3, 4)]
+
+
+async def test_what_an_earlier_run_read_is_watched_again(site: RedditSite) -> None:
+    clock = Clock()
+    site.write(*(made_up_post(number) for number in range(1, 251)))
+    cursor = json.dumps({"/r/trams/new": name_of(250)})
+    async with reading(reddit(site, clock=clock, cursor=cursor)) as items:
+        await until(lambda: len(items) == 250)
+        del site.things[name_of(7)]
+        clock.now = FIRST_S
+        await until(lambda: len(items) == 251)
+    assert deletions_of(items)[0].post_id == f"reddit:{name_of(7)}"
+
+
+def test_old_things_make_no_post() -> None:
+    item = item_of(made_up_post(1) | {"created_utc": time_of(1).timestamp() - 3 * 86400})
+    assert item == Skipped(reason="older than two days", item=name_of(1))
 
 
 async def test_an_empty_answer_deletes_nothing(site: RedditSite) -> None:
