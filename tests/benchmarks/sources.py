@@ -14,14 +14,13 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from deploy.servers import start_broker
 from ingest.authors import AuthorHash
@@ -29,16 +28,12 @@ from ingest.service import ingest
 from ingest.settings import SHIPPED_LIVE_TOPICS, Settings
 from ingest.sources.bluesky import Bluesky
 from ingest.topics import Topics, TopicsFile
+from tests.ingest.live.feed import Served, served
 
+KINDS: Final[tuple[Literal["posts", "mix"], ...]] = ("posts", "mix")
 POLL_S: Final = 0.005
 TIMEOUT_S: Final = 240.0
 NO_CDN: Final = "http://127.0.0.1:9"
-
-
-class Feed(NamedTuple):
-    url: str
-    events: int
-    posts: int
 
 
 class Rates(NamedTuple):
@@ -50,34 +45,22 @@ class Rates(NamedTuple):
     posts_per_core: float
 
 
-@contextmanager
-def served(kind: str, events: int, dialect: str, payload: Path | None) -> Iterator[Feed]:
-    command = [sys.executable, "-m", "tests.ingest.live.feed", kind, "--events", str(events), "--dialect", dialect]
-    command += ["--payload", str(payload)] if payload is not None and kind == "mix" else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield Feed(**json.loads(server.stdout.readline()))
-        finally:
-            server.kill()
-
-
 class Stopwatch:
     """Starts at the first event."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def rates(self, feed: Feed) -> Rates:
+    def rates(self, feed: Served) -> Rates:
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         return Rates(feed.events / wall, feed.events / cpu, feed.posts / wall, feed.posts / cpu)
 
 
-def source_of(feed: Feed) -> Bluesky:
+def source_of(feed: Served) -> Bluesky:
     return Bluesky(authors=AuthorHash(b"key"), hosts=(feed.url,), cdn=NO_CDN)
 
 
-async def read_alone(feed: Feed) -> Rates:
+async def read_alone(feed: Served) -> Rates:
     source, items, watch = source_of(feed), 0, None
     async with asyncio.timeout(TIMEOUT_S), aclosing(aiter(source)) as stream:
         async for _ in stream:
@@ -88,7 +71,7 @@ async def read_alone(feed: Feed) -> Rates:
     raise AssertionError("the source has no end")
 
 
-async def send_on(feed: Feed, settings: Settings, topics: Topics) -> Rates:
+async def send_on(feed: Served, settings: Settings, topics: Topics) -> Rates:
     source, stop = source_of(feed), asyncio.Event()
     sending = asyncio.create_task(ingest(source, settings, topics=topics, stop=stop))
     async with asyncio.timeout(TIMEOUT_S):
@@ -109,11 +92,13 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str,
     broker, address = await start_broker(folder / "broker.log")
     results = []
     try:
-        for kind in ("posts", "mix"):
+        for kind in KINDS:
             events = (20_000 if arguments.quick else 60_000) * (3 if kind == "mix" else 1)
+            options = ["--dialect", arguments.dialect]
+            options += ["--payload", str(arguments.payload)] if arguments.payload is not None else []
             alone, through = [], []
             for number in range(arguments.rounds):
-                with served(kind, events, arguments.dialect, arguments.payload) as feed:
+                with served(kind, events, *options) as feed:
                     settings = Settings(
                         namespace=f"{kind}-{number}",
                         kafka=address,
@@ -129,7 +114,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str,
     return results
 
 
-def row(kind: str, path: str, feed: Feed, rounds: Sequence[Rates]) -> dict[str, Any]:
+def row(kind: str, path: str, feed: Served, rounds: Sequence[Rates]) -> dict[str, Any]:
     """Medians, shown as they come."""
     medians = {name: round(statistics.median(getattr(rates, name) for rates in rounds)) for name in Rates._fields}
     print(

@@ -9,12 +9,15 @@ import argparse
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from tests.ingest.live.jetstream import (
     POSTS,
@@ -58,13 +61,19 @@ MIX: Final = {"app.bsky.feed.like": 105, POSTS: 17, "app.bsky.feed.repost": 15, 
 class Feed:
     """Events in a row. `append` adds one, to be seen by all that listen.
 
-    cuts: places before which the connection that comes by first is cut off. posts: events that concern a post.
+    cuts: places before which the connection that comes by first is cut off; rate: at most so many events a second.
+    posts: events that concern a post.
     """
 
     def __init__(
-        self, happenings: Iterable[Happening] = (), *, dialect: Dialect = "v2", cuts: Iterable[int] = ()
+        self,
+        happenings: Iterable[Happening] = (),
+        *,
+        dialect: Dialect = "v2",
+        cuts: Iterable[int] = (),
+        rate: float | None = None,
     ) -> None:
-        self._dialect = dialect
+        self._dialect, self._rate = dialect, rate
         self._frames: list[bytes] = []
         self._times: list[int] = []
         self._cuts = sorted(cuts, reverse=True)
@@ -93,7 +102,7 @@ class Feed:
                 return
             if place < end:
                 await connection.write(b"".join(self._frames[place:end]))
-                await asyncio.sleep(0)
+                await asyncio.sleep((end - place) / self._rate if self._rate else 0)
                 place = end
             else:
                 await self._wait_for_news(connection)
@@ -165,9 +174,28 @@ def even_cuts(number: int, events: int) -> Sequence[int]:
     return [events * (cut + 1) // (number + 1) for cut in range(number)]
 
 
-async def serve(happenings: Iterable[Happening], *, dialect: Dialect, cuts: Sequence[int], port: int) -> None:
+class Served(NamedTuple):
+    """A feed served by another process."""
+
+    url: str
+    events: int
+    posts: int
+
+
+@contextmanager
+def served(kind: Literal["posts", "mix"], events: int, *options: str) -> Iterator[Served]:
+    """This module's command in a process of its own, so that whoever reads has a core for itself."""
+    command = [sys.executable, "-m", "tests.ingest.live.feed", kind, "--events", str(events), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield Served(**json.loads(server.stdout.readline()))
+        finally:
+            server.kill()
+
+
+async def serve(feed: Feed, *, dialect: Dialect, port: int) -> None:
     """Until SIGTERM or SIGINT."""
-    feed = Feed(happenings, dialect=dialect, cuts=cuts)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -183,6 +211,7 @@ def main() -> None:
     parser.add_argument("--payload", type=Path, help="v1 events to take the mix from; made-up ones otherwise")
     parser.add_argument("--dialect", choices=("v1", "v2"), default="v2")
     parser.add_argument("--cuts", type=int, default=0, help="cut the connection so many times, evenly spread")
+    parser.add_argument("--rate", type=float, help="send at most so many events a second")
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     if options.kind == "posts":
@@ -192,7 +221,8 @@ def main() -> None:
     else:
         happenings = made_up_mix(options.events)
     cuts = even_cuts(options.cuts, options.events)
-    asyncio.run(serve(happenings, dialect=options.dialect, cuts=cuts, port=options.port))
+    feed = Feed(happenings, dialect=options.dialect, cuts=cuts, rate=options.rate)
+    asyncio.run(serve(feed, dialect=options.dialect, port=options.port))
 
 
 if __name__ == "__main__":
