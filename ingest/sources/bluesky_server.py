@@ -48,7 +48,7 @@ class Refused(Exception):
     @classmethod
     def by(cls, name: str, refusal: InvalidStatus) -> Refused:
         response = refusal.response
-        error, message = _told(response.body or b"")
+        error, message = _told(bytes(response.body or b""))
         waits = response.headers.get("Retry-After", "")
         return cls(
             " ".join(filter(None, (f"{name}: HTTP {response.status_code}", error, message))),
@@ -78,7 +78,10 @@ class Server:
         by_path: dict[str, tuple[Dialect, ...]] = {"": (V2(), V1()), V1.path: (V1(),), V2.path: (V2(),)}
         dialects = by_path.get(parts.path.rstrip("/"))
         if scheme is None or dialects is None or not parts.hostname or parts.query or "@" in parts.netloc:
-            raise BadSource(f"--host {url} is no Jetstream; say wss://HOST, wss://HOST{V1.path} or wss://HOST{V2.path}")
+            shown = url.rpartition("@")[2]  # before it may stand a password
+            raise BadSource(
+                f"--host {shown} is no Jetstream; say wss://HOST, wss://HOST{V1.path} or wss://HOST{V2.path}"
+            )
         self.name = parts.netloc
         self._origin = f"{scheme}://{parts.netloc}"
         self._dialect, *self._other_dialects = dialects

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tests.ingest.live.bluesky_upstreams import JetstreamV1, JetstreamV1Compressed, JetstreamV2, JetstreamV2Compressed
+from tests.ingest.live.bluesky_upstreams import JetstreamV1, JetstreamV1Compressed, JetstreamV2Compressed
 from tests.ingest.live.mastodon_upstream import MastodonUpstream
 from tests.ingest.live.reddit_upstream import RedditUpstream
 from tests.ingest.live.rss_upstream import RssUpstream
@@ -15,7 +15,6 @@ from tests.ingest.live.x_server import XUpstream
 UPSTREAMS: Final[tuple[Callable[[], Upstream], ...]] = (
     JetstreamV1,
     JetstreamV1Compressed,
-    JetstreamV2,
     JetstreamV2Compressed,
     XUpstream,
     MastodonUpstream,
