@@ -6,8 +6,8 @@ image budgets allow. So the oldest post always leaves next (no lane starves, no 
 padding stays small. Two records of one key are never in the queue or in flight together: the later one is parked.
 
 Deletions and failures need no engine and do not wait for it: they leave by `take_unscored`. A post still queued when
-its deletion comes is withdrawn rather than scored, an author's queued posts likewise. While an author's deletion is in
-flight, later posts of that author wait.
+its deletion comes is withdrawn rather than scored, and what the engine has of it by then is thrown away; an author's
+queued posts likewise. While an author's deletion is in flight, later posts of that author wait.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Batcher(Generic[T]):
         self._lanes: dict[Lane, deque[Item[T]]] = {lane: deque() for lane in get_args(Lane)}
         self._parked: dict[bytes, deque[Item[T]]] = {}
         self._held: dict[Author, list[Item[T]]] = {}
+        self._in_engine: dict[bytes, Item[T]] = {}
         self._ready = asyncio.Event()
         self._has_unscored = asyncio.Event()
 
@@ -108,13 +109,15 @@ class Batcher(Generic[T]):
         self._queue(item)
 
     def withdraw(self, key: bytes) -> list[Item[T]]:
-        """Takes back the posts of a key that are not in flight, in order: they are about to be deleted."""
+        """Takes back the posts of a key that are not scored yet, in order: they are about to be deleted."""
         if key not in self._parked:
             return []
         parked = self._parked[key]
         withdrawn = [item for item in parked if item.lane != "none"]
         self._parked[key] = unscored = deque(item for item in parked if item.lane == "none")
-        first = None if unscored else self._unqueue(key)  # a post never jumps behind an earlier deletion
+        first = (
+            None if unscored else self._unqueue(key) or self._in_engine.pop(key, None)
+        )  # a post never jumps behind an earlier deletion
         if first is not None:
             del self._parked[key]
             withdrawn.insert(0, first)
@@ -143,7 +146,15 @@ class Batcher(Generic[T]):
         while (lane := self._oldest_lane()) is None:
             self._ready.clear()
             await self._ready.wait()
-        return self._cut(lane)
+        batch = self._cut(lane)
+        self._in_engine = {item.key: item for item in batch.items}
+        return batch
+
+    def scored(self, batch: Batch[T]) -> list[bool]:
+        """Says that the engine is done with a batch; which of its items have not been withdrawn meanwhile."""
+        wanted = [item.key in self._in_engine for item in batch.items]
+        self._in_engine = {}
+        return wanted
 
     def finish(self, items: Iterable[Item[T]]) -> None:
         """Says that items are written (or set aside); the next of their keys may go."""

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Protocol
 
 from inference_worker.batcher import Batch, Batcher, Item
@@ -221,8 +222,10 @@ class Pipeline:
                 logger.warning(
                     "the engine ran out of memory: batches of at most %d posts from now on", self.batcher.max_items
                 )
+            wanted = self.batcher.scored(batch)
+            batch = replace(batch, items=tuple(compress(batch.items, wanted)))
             await self._write_slots.acquire()
-            group.create_task(self._finish(batch, scored))
+            group.create_task(self._finish(batch, list(compress(scored, wanted))))
 
     async def _settle_unscored(self, group: asyncio.TaskGroup) -> None:
         while True:

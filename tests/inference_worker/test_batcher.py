@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from itertools import compress
 
 import pytest
 from hypothesis import given
@@ -149,8 +150,8 @@ def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, s
         batcher: Batcher[int] = Batcher(max_items=2)
         chance = random.Random(seed)
         entries = list(enumerate(mix))
-        in_flight, left = [], []
-        while entries or len(batcher) or in_flight:
+        in_flight, left, in_engine = [], [], None
+        while entries or len(batcher) or in_flight or in_engine:
             step = chance.randint(0, 3)
             if step == 0 and entries:
                 name, (kind, number) = entries.pop(0)
@@ -163,8 +164,11 @@ def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, s
                 batcher.put(
                     Item(name, key, "text" if kind == "post" else "none", 5, 0, float(name), author, kind == "author")
                 )
+            elif step == 1 and in_engine:
+                in_flight += compress(in_engine.items, batcher.scored(in_engine))
+                in_engine = None
             elif step == 1 and batcher.queue_age_s:
-                in_flight += (await batcher.take()).items
+                in_engine = await batcher.take()
             elif step == 2 and batcher._lanes["none"]:
                 in_flight += (await batcher.take_unscored()).items
             elif in_flight:

@@ -61,10 +61,12 @@ class Sink:
     def __init__(self) -> None:
         self.writes: list[Write] = []
         self.known: set[str] = set()
+        self.asked = 0
         self.is_open = asyncio.Event()
         self.is_open.set()
 
     async def write(self, writes: Sequence[Write]) -> dict[str, int]:
+        self.asked += 1
         await self.is_open.wait()
         self.writes += writes
         return {}
@@ -193,7 +195,8 @@ async def test_a_deletion_never_overtakes_its_post():
     async with running() as bench:
         bench.sink.is_open.clear()
         await bench.submit(0, post(1, "long " * 50))
-        await bench.until_scored(1)
+        while not bench.sink.asked:
+            await asyncio.sleep(0.01)
         await bench.submit(1, deletion(1))
         assert not await bench.pipeline.settle_in_flight(0.1)
         bench.sink.is_open.set()
@@ -214,6 +217,26 @@ async def test_a_post_that_waits_is_withdrawn_by_its_deletion_and_not_scored():
             Deleted("x:1", Position(0, 2, 0), "run"),
         ]
         assert bench.acknowledged == [0, 1, 2]
+
+
+async def test_a_post_in_the_engine_when_its_deletion_comes_is_withdrawn_too():
+    async with running() as bench:
+        bench.scorer.is_free.clear()
+        for offset in range(3):
+            await bench.submit(offset, post(offset))
+        await bench.until_scored(1)
+        await bench.submit(3, deletion(0))
+        await bench.submit(4, post(0))
+        while not bench.sink.writes:
+            await asyncio.sleep(0.01)
+        assert bench.sink.writes == [
+            Withdrawn("x:0", 0, Position(0, 0, 0), "run"),
+            Deleted("x:0", Position(0, 3, 0), "run"),
+        ]
+        bench.scorer.is_free.set()
+        assert await bench.pipeline.drain(10)
+        assert sorted(write.position.offset for write in bench.sink.writes if isinstance(write, Scored)) == [1, 2, 4]
+        assert bench.acknowledged == list(range(5))
 
 
 async def test_a_post_that_can_change_nothing_is_not_scored():
