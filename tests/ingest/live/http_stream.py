@@ -19,7 +19,7 @@ SLOW_BYTES: Final = 40
 
 
 @asynccontextmanager
-async def http_server(routes: Mapping[str, Handler]) -> AsyncIterator[str]:
+async def http_server(routes: Mapping[str, Handler], *, port: int = 0) -> AsyncIterator[str]:
     """Serves "METHOD /path" (aiohttp's patterns) → handler; yields http://127.0.0.1:PORT. Ends with all connections."""
     app = web.Application()
     for route, handler in routes.items():
@@ -28,7 +28,7 @@ async def http_server(routes: Mapping[str, Handler]) -> AsyncIterator[str]:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:
