@@ -54,10 +54,11 @@ LEVELS: Final[tuple[Level, ...]] = ("minute", "hour", "day")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """burst: posts that show the capacity; load: share of it offered for `seconds`."""
+    """burst: posts that show the capacity; load: share of it offered for `seconds`, or longer to send `least` posts."""
 
     burst: int
     seconds: float
+    least: int = 160
     load: float = 0.8
 
 
@@ -129,7 +130,7 @@ class Run:
     async def measure(self) -> dict[str, Any]:
         capacity = await self.capacity()
         rate = self.plan.load * capacity
-        feed = Feed.make(int(rate * self.plan.seconds), rate, self.chance)
+        feed = Feed.make(max(int(rate * self.plan.seconds), self.plan.least), rate, self.chance)
         watching: list[asyncio.Task[None]] = []
         began_s = time.monotonic()
         posts, deletions = iter(feed.posts), list(feed.deletions)
@@ -152,7 +153,6 @@ class Run:
             "load": self.plan.load,
             "offered_posts_per_s": round(rate, 1),
             "sender_late_ms": round(late_s * 1000),
-            "seconds": self.plan.seconds,
             "posts": len(feed.posts),
             "post_deletions": _summary([target for target in targets if target.author is None]),
             "author_deletions": _summary([target for target in targets if target.author is not None]),

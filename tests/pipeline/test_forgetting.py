@@ -17,7 +17,7 @@ LIMIT_MS = 5000
 def test_what_is_deleted_is_gone_everywhere_within_5_s_at_80_percent_load(pipeline: Pipeline) -> None:
     pipeline.start_worker()
     pipeline.wait_for_worker()
-    plan = Plan(burst=600, seconds=6)
+    plan = Plan(burst=400, seconds=6)
     result = asyncio.run(measure(pipeline.stack.kafka, pipeline.stack.redis, pipeline.namespace, plan))
     assert result["rollups_exact"]
     for kind in ("post_deletions", "author_deletions"):
