@@ -1,11 +1,16 @@
-"""Confidence that means what it says: one temperature per input kind, and the confidence to abstain under."""
+"""Confidence that means what it says: one temperature per kind of answer, and the confidence to abstain under; and
+text logits freed of the mix of classes the training tweets happened to have."""
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from sklearn.metrics import recall_score
+
 from training.metrics import FloatArray, IntArray, coverage_at_accuracy, softmax
+
+STRENGTHS = tuple(step / 10 for step in range(11))
 
 
 class Calibration(NamedTuple):
@@ -33,3 +38,17 @@ def fit_temperature(labels: IntArray, logits: FloatArray) -> float:
 
     found = minimize_scalar(negative_log_likelihood, bounds=(np.log(0.1), np.log(10.0)), method="bounded")
     return float(np.exp(found.x))
+
+
+def choose_prior_correction(labels: IntArray, logits: FloatArray, shares: FloatArray) -> float:
+    """The strength s in 0..1 for which logits - s · log(shares) reach the highest macro recall (the least of equals).
+
+    shares: of the classes in the training data. A feed's own mix is unknown and unlike it; s = 1 assumes all classes
+    to be as likely (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021).
+    """
+
+    def macro_recall(strength: float) -> float:
+        predicted = (logits - strength * np.log(shares)).argmax(-1)
+        return float(recall_score(labels, predicted, average="macro"))
+
+    return max(STRENGTHS, key=macro_recall)

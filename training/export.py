@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import save_file
 
 from training.batches import IMAGE_SIZE, MAX_CHARS, MAX_TOKENS, MEAN, RESIZE_SHORT_SIDE, STD, Collator
-from training.calibrate import Calibration, calibrate
+from training.calibrate import Calibration, calibrate, choose_prior_correction
 from training.datasets.example import LABELS, Example
 from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = build_model(checkpoint["config"]).eval()
     model.load_state_dict(checkpoint["model"])
     mvsa, tweets = read_mvsa(arguments.mvsa), read_tweet_sentiment(arguments.tweets)
+    prior_correction = correct_prior(model, tweets)
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer(small_tokenizer_file()).save(str(folder / "tokenizer.json"))
@@ -91,6 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         "export": verified,
     }
     description = _description(model, calibrations, metrics, arguments.version)
+    description["text_prior_correction"] = prior_correction
     golden = golden_rows(exported, temperatures)
     (folder / "golden.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(model_card(description, checkpoint["config"]), encoding="utf-8")
@@ -101,6 +103,18 @@ def run(arguments: argparse.Namespace) -> None:
     }
     (folder / "artifact.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     log.info("wrote %s: %s", folder, json.dumps(metrics["mvsa_single"]["test"]))
+
+
+def correct_prior(model: MDSE, tweets: dict[str, list[Example]]) -> float:
+    """Fold the prior correction chosen on validation tweets into the text head's last bias; returns its strength."""
+    shares = np.bincount(labels_of(tweets["train"]), minlength=len(LABELS)) / len(tweets["train"])
+    collator = Collator(build_tokenizer(small_tokenizer_file()))
+    logits = predict_logits(model, tweets["validation"], collator)["text"]
+    strength = choose_prior_correction(labels_of(tweets["validation"]), logits, shares)
+    with torch.no_grad():
+        model.text_head[-1].bias -= strength * torch.from_numpy(np.log(shares)).float()
+    log.info("prior correction of the text head: %.1f", strength)
+    return strength
 
 
 def verify(

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the train extra is not installed (scikit-learn)")
 
-from training.calibrate import calibrate, fit_temperature  # noqa: E402
+from training.calibrate import calibrate, choose_prior_correction, fit_temperature  # noqa: E402
 from training.metrics import (  # noqa: E402
     classification_report,
     coverage_at_accuracy,
@@ -59,3 +59,13 @@ def test_calibration_reaches_its_target_on_the_rows_it_keeps() -> None:
     kept = probabilities.max(-1) >= fitted.abstain_below
     assert (probabilities.argmax(-1) == labels)[kept].mean() >= 0.8
     assert kept.mean() == pytest.approx(fitted.coverage)
+
+
+def test_prior_correction_helps_the_class_that_training_saw_least() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 300)
+    shares = np.array([0.6, 0.35, 0.05])
+    logits = 1.5 * np.eye(3)[labels] + generator.normal(size=(900, 3)) + np.log(shares)
+    strength = choose_prior_correction(labels, logits, shares)
+    assert strength >= 0.7
+    assert choose_prior_correction(labels, logits - np.log(shares), shares) <= 0.3
