@@ -73,17 +73,15 @@ class Server:
     """
 
     def __init__(self, url: str, legacy_dictionary: Dictionary | None = None) -> None:
-        parts = urlsplit(url if "//" in url else f"wss://{url}")
-        scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme)
-        by_path: dict[str, tuple[Dialect, ...]] = {"": (V2(), V1()), V1.path: (V1(),), V2.path: (V2(),)}
-        dialects = by_path.get(parts.path.rstrip("/"))
-        if scheme is None or dialects is None or not parts.hostname or parts.query or "@" in parts.netloc:
+        self.name, scheme, path = _parsed(url)
+        by_path: dict[str | None, tuple[Dialect, ...]] = {"": (V2(), V1()), V1.path: (V1(),), V2.path: (V2(),)}
+        dialects = by_path.get(path)
+        if dialects is None:
             shown = url.rpartition("@")[2]  # before it may stand a password
             raise BadSource(
                 f"--host {shown} is no Jetstream; say wss://HOST, wss://HOST{V1.path} or wss://HOST{V2.path}"
             )
-        self.name = parts.netloc
-        self._origin = f"{scheme}://{parts.netloc}"
+        self._origin = f"{scheme}://{self.name}"
         self._dialect, *self._other_dialects = dialects
         self._legacy_dictionary = legacy_dictionary
         self._dictionary: Dictionary | None = None
@@ -170,6 +168,17 @@ class Server:
 
     def __str__(self) -> str:
         return f"{self.name} ({self._dialect.name})"
+
+
+def _parsed(url: str) -> tuple[str, str, str | None]:
+    """host:port, scheme and path; the path None if the URL is none, or has parts a Jetstream's has not."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url if "//" in url else f"wss://{url}")
+        scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme)
+        is_plain = not parts.query and "@" not in parts.netloc and parts.port != 0  # reading a bad port raises
+        if scheme and parts.hostname and is_plain:
+            return parts.netloc, scheme, parts.path.rstrip("/")
+    return "", "", None
 
 
 def _told(body: bytes) -> tuple[str, str]:

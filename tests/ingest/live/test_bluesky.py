@@ -306,7 +306,10 @@ async def test_a_network_that_is_not_there_is_one_line() -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "wss://host/other", "wss://me:secret@host", "wss://", "wss://host?x=1"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host", "wss://host/other", "wss://me:secret@host", "wss://", "wss://host?x=1", "ws://h:99999", "ws://[h"],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(BadSource, match="no Jetstream") as error:
         Bluesky(authors=AUTHORS, hosts=(url,))
