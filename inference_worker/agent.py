@@ -133,12 +133,15 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         producer_acks=-1,
     )
     app.settings, app.predictor = settings, predictor
-    posts = app.topic(posts_topic(settings.namespace), internal=True, partitions=settings.partitions)
+    retention = settings.post_retention_s or None  # both topics hold posts as they came
+    posts = app.topic(
+        posts_topic(settings.namespace), internal=True, partitions=settings.partitions, retention=retention
+    )
     app.dead_letters = app.topic(
         dead_letters_topic(settings.namespace),
         internal=True,
         partitions=1,
-        retention=settings.post_retention_s or None,  # they hold posts as they came
+        retention=retention,
     )
 
     async def score(stream: Any) -> None:

@@ -227,7 +227,11 @@ async def ensure_topic(settings: Settings) -> None:
         if topic in await admin.list_topics():
             return
         brokers = len((await admin.describe_cluster())["brokers"])
-        wanted = NewTopic(topic, settings.partitions, min(REPLICAS, brokers))
+        # The records hold posts as they came, deleted ones included: they go when the worker's texts go.
+        retention_ms = settings.post_retention_s * 1000 or -1
+        wanted = NewTopic(
+            topic, settings.partitions, min(REPLICAS, brokers), topic_configs={"retention.ms": str(retention_ms)}
+        )
         response = await admin.create_topics([wanted])
         for _, code, *_ in response.topic_errors:
             if code not in (0, TopicExists.errno):

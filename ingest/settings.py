@@ -21,7 +21,8 @@ _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 class Settings:
     """Where ingest writes, and how.
 
-    kafka: bootstrap servers, comma-separated; partitions: of the topic, when ingest creates it;
+    kafka: bootstrap servers, comma-separated; partitions, post_retention_s: of the topic, when ingest creates it (0
+    keeps its records for ever);
     idempotence: off on the embedded broker, which lacks it; author_key: secret of the author hashes, so that nobody
     can tell the authors by hashing known handles (when not given, random per process; a live source keeps it in
     state_dir: an author's deletion must find what was sent before a restart).
@@ -33,6 +34,7 @@ class Settings:
     namespace: str = "live"
     kafka: str = "localhost:9092"
     partitions: int = 4
+    post_retention_s: int = 2 * 86_400
     idempotence: bool = True
     topics_path: Path = SHIPPED_TOPICS
     author_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -51,6 +53,8 @@ class Settings:
             )
         if self.partitions < 1:
             raise BadSettings(f"MOODSTREAM_PARTITIONS is {self.partitions}: use 1 or more")
+        if self.post_retention_s < 0:
+            raise BadSettings(f"MOODSTREAM_POST_RETENTION_S is {self.post_retention_s}: use seconds, or 0 for no end")
         if not self.author_key:
             raise BadSettings("MOODSTREAM_AUTHOR_KEY is empty: give it any long secret, or unset it")
 
@@ -68,6 +72,7 @@ class Settings:
             given["is_author_key_given"] = True
         return cls(
             partitions=_whole_number(environ, "MOODSTREAM_PARTITIONS", cls.partitions),
+            post_retention_s=_whole_number(environ, "MOODSTREAM_POST_RETENTION_S", cls.post_retention_s),
             idempotence=_switch(environ, "MOODSTREAM_KAFKA_IDEMPOTENCE", cls.idempotence),
             topics_path=_topics_path(environ),
             keep_all=_keep_all(environ),

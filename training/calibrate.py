@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-
 from sklearn.metrics import recall_score
 
 from training.metrics import FloatArray, IntArray, coverage_at_accuracy, softmax

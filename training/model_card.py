@@ -38,8 +38,8 @@ by {batch_of_1_against_many:.1e}; int8 storage keeps {labels_equal_after_storage
 
 ## Calibration and abstention
 Temperatures are fitted on validation rows: `text` on the tweets (one half of their validation split; `report` is the
-other half), the rest on MVSA-Single. The training tweets' mix of classes (40 % positive, 45 % neutral, 16 % negative) is
-no feed's, so the text head's logits are corrected for {text_prior_correction:.0%} of it, chosen for macro recall on
+other half), the rest on MVSA-Single. The training tweets' mix of classes (40 % positive, 45 % neutral, 16 % negative)
+is no feed's, so the text head's logits are corrected for {text_prior_correction:.0%} of it, chosen for macro recall on
 validation. A post abstains
 below the confidence that gave the target accuracy there. Other feeds differ; measure before trusting it on one.
 
