@@ -38,6 +38,7 @@ def open_asked(request: Request, settings: Settings) -> Asked:
         channels=request.channels,
         cursor=_cursor(settings, request.source) if request.is_live else None,
         queries=topics.topics.queries,
+        environ=settings.environ,
     )
     return Asked(open_source(request.source, options), topics)
 

@@ -22,13 +22,12 @@ class Settings:
     """Where ingest writes, and how.
 
     kafka: bootstrap servers, comma-separated; partitions, post_retention_s: of the topic, when ingest creates it (0
-    keeps its records for ever);
-    idempotence: off on the embedded broker, which lacks it; author_key: secret of the author hashes, so that nobody
-    can tell the authors by hashing known handles (when not given, random per process; a live source keeps it in
-    state_dir: an author's deletion must find what was sent before a restart).
+    keeps its records for ever); idempotence: off on the embedded broker, which lacks it; author_key: secret of the
+    author hashes, so that nobody can tell the authors by hashing known handles (when not given, random per process; a
+    live source keeps it in state_dir: an author's deletion must find what was sent before a restart).
     Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
     as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
-    answer GET /healthz.
+    answer GET /healthz; environ: where a source looks for its keys.
     """
 
     namespace: str = "live"
@@ -44,6 +43,7 @@ class Settings:
     state_dir: Path | None = None
     cursor_dir: Path | None = None
     health: tuple[str, int] | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
@@ -80,6 +80,7 @@ class Settings:
             state_dir=state_dir,
             cursor_dir=Path(environ.get("MOODSTREAM_CURSORS") or state_dir),
             health=_address(environ, "MOODSTREAM_INGEST_HEALTH"),
+            environ=environ,
             **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
         )
 

@@ -63,9 +63,10 @@ def test_the_settings_table_is_the_codes() -> None:
     documented = set(re.findall(r"^\| `(MOODSTREAM_[A-Z_]+)`", README, re.MULTILINE))
     read = set()
     for service in SERVICES:
-        source = (ROOT / service / "settings.py").read_text()
-        read |= set(re.findall(r"MOODSTREAM_[A-Z_]+[A-Z]", source))
-        read |= {f"MOODSTREAM_{name}" for name in re.findall(r'env\.\w+\("([A-Z_]+)"', source)}
+        for path in (ROOT / service).rglob("*.py"):
+            source = path.read_text()
+            read |= set(re.findall(r"MOODSTREAM_[A-Z_]+[A-Z]", source))
+            read |= {f"MOODSTREAM_{name}" for name in re.findall(r'env\.\w+\("([A-Z_]+)"', source)}
     assert documented == read
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -44,7 +43,7 @@ class SourceOptions:
     channels: tuple[str, ...] = ()
     cursor: str | None = None
     queries: Mapping[str, str] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def open_source(name_or_path: str, options: SourceOptions) -> Source:

@@ -63,15 +63,15 @@ def test_x_asks_for_topics_of_the_users_own() -> None:
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_every_live_source_is_called_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_live_source_is_called_by_its_name(name: str, tmp_path: Path) -> None:
     """Its cursor is kept under that name."""
-    monkeypatch.setenv("MOODSTREAM_STATE", str(tmp_path))
-    for variable in ("X_TOKEN", "MASTODON_TOKEN", "REDDIT_CLIENT_ID", "REDDIT_CLIENT_SECRET"):
-        monkeypatch.setenv(f"MOODSTREAM_{variable}", "made-up")
+    keys = ("X_TOKEN", "MASTODON_TOKEN", "REDDIT_CLIENT_ID", "REDDIT_CLIENT_SECRET")
+    environ = {"MOODSTREAM_STATE": str(tmp_path)} | {f"MOODSTREAM_{key}": "made-up" for key in keys}
     topics = tmp_path / "topics.toml"
     topics.write_text('[[topic]]\nname = "trams"\nquery = "tram"\n')
     channels = {"reddit": ["--channel", "r/trams"], "rss": ["--channel", "https://a.example/feed"]}
-    asked = open_asked(request(name, *channels.get(name, [])), Settings(topics_path=topics, state_dir=tmp_path))
+    settings = Settings(topics_path=topics, state_dir=tmp_path, environ=environ)
+    asked = open_asked(request(name, *channels.get(name, [])), settings)
     assert (asked.source.name, asked.source.kind) == (name, "live")
     assert asked.topics.topics.names == ("trams",)
 

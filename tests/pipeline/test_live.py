@@ -42,7 +42,7 @@ def test_fifty_cut_connections_lose_nothing_and_double_nothing(
         ingest = start_ingest(pipeline, feed.url, tmp_path)
         try:
             pipeline.until(lambda: pipeline.settled() >= feed.posts, f"all of {feed.posts} posts are settled", 200)
-            assert asyncio.run(ingest.child.stop()) == 0
+            assert asyncio.run(ingest.child.stop()) == 0, ingest.child.log_tail(30)
         finally:
             ingest.child.kill()
             pipeline.stack.services.remove(ingest)
@@ -64,7 +64,7 @@ def test_a_killed_ingest_loses_nothing(pipeline: Pipeline, tmp_path: Path) -> No
         try:
             scored = lambda: pipeline.results.counters().get("scored", 0)  # noqa: E731
             pipeline.until(lambda: scored() >= feed.posts, f"all of {feed.posts} posts are scored", 200)
-            assert asyncio.run(ingest.child.stop()) == 0
+            assert asyncio.run(ingest.child.stop()) == 0, ingest.child.log_tail(30)
         finally:
             ingest.child.kill()
             pipeline.stack.services.remove(ingest)
