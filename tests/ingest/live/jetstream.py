@@ -17,6 +17,7 @@ import zstandard
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from tests.ingest.live.upstream import Connection, Refuse
 
@@ -149,7 +150,9 @@ class JetstreamConnection(ServerConnection):
             super().send_data()
 
     async def write(self, frames: bytes) -> None:
-        """Frames made beforehand."""
+        """Frames made beforehand; raises ConnectionResetError when the client has said goodbye."""
+        if self.state is not State.OPEN:
+            raise ConnectionResetError
         self.transport.write(frames)
         await self.drain()
 
