@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ingest.arguments import Request
     from ingest.settings import Settings as IngestSettings
     from ingest.sources.items import Source
-    from ingest.topics import Topics
+    from ingest.topics.definitions import Topics
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _answers(predictor: Predictor, requests: list[dict[str, Any]], folder: Path)
 def _post(request: dict[str, Any], folder: Path) -> Post:
     """Raises ValueError or MalformedMedia if text or image cannot be used."""
     from ingest.contract import Post
-    from ingest.media import make_safe
+    from ingest.media.sanitize import make_safe
 
     text, image = request.get("text"), request.get("image")
     if not isinstance(text, str | None) or not isinstance(image, str | None):

@@ -13,13 +13,13 @@ import msgspec
 
 from ingest.contract import MAX_IMAGES, Deletion, Image, Post
 from ingest.errors import MalformedMedia
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from ingest.report import EMPTY, Tally
 from ingest.sink import Sink
 from ingest.sources.items import Draft, Item, Picture, Skipped, Source
-from ingest.subjects import subject_of
 from ingest.tasks import cancel
-from ingest.topics import Topics
+from ingest.topics.definitions import Topics
+from ingest.topics.subjects import subject_of
 
 MEDIA_THREADS: Final = 2
 MAX_WAITING: Final = 32

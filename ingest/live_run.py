@@ -16,13 +16,13 @@ import msgspec
 
 from ingest.contract import MAX_IMAGES, Deletion, Post
 from ingest.cursors import Cursors, Held
-from ingest.pictures import ImageOf, LatePictures
+from ingest.media.pictures import ImageOf, LatePictures
 from ingest.report import EMPTY, Tally
 from ingest.sink import Sink
 from ingest.sources.items import Draft, Item, LiveSource
-from ingest.subjects import subject_of
 from ingest.tasks import cancel
-from ingest.topics import Topics
+from ingest.topics.definitions import Topics
+from ingest.topics.subjects import subject_of
 
 UNMATCHED: Final = "no topic matches"
 DELETED: Final = "deleted before its pictures came"
@@ -104,7 +104,8 @@ class LiveRun:
         if (post := self._wanted(draft)) is None:
             return
         media = draft.links or draft.pictures
-        if media and not self._pictures.has_room:
+        can_wait = self._source.cursor is not None
+        if media and not self._pictures.has_room and not can_wait:
             self.tally.media["left out: too many posts wait for theirs"] += len(media)
             media = ()
         if not media and not post.text.strip():
@@ -117,6 +118,8 @@ class LiveRun:
             return
         if len(media) > MAX_IMAGES:
             self.tally.warnings[f"images past the first {MAX_IMAGES} left out"] += 1
+        # A source that can go back is held up, as when it catches up at full speed; any other would lose posts.
+        await self._pictures.room()
         self._pictures.start(post, media[:MAX_IMAGES], held)
 
     def _wanted(self, draft: Draft) -> Post | None:

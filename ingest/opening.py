@@ -11,7 +11,7 @@ from ingest.errors import BadSource, BadTopics
 from ingest.settings import SHIPPED_LIVE_TOPICS, Settings
 from ingest.sources.detect import SourceOptions, open_source
 from ingest.sources.items import Source
-from ingest.topics import TopicsFile
+from ingest.topics.definitions import TopicsFile
 
 
 class Asked(NamedTuple):

@@ -24,13 +24,13 @@ from ingest import arguments as ingest_arguments
 from ingest.arguments import Request
 from ingest.errors import ArchiveUnwritable, BadSource, IngestError, Misuse
 from ingest.opening import open_asked
-from ingest.record_files import JSONL, PARQUET, ClosedFiles, Contents, locked
-from ingest.recorder import Recorder, Rotation
+from ingest.recording.files import JSONL, PARQUET, ClosedFiles, Contents, locked
+from ingest.recording.recorder import Recorder, Rotation
+from ingest.recording.tombstones import Tombstones
 from ingest.report import IngestReport
 from ingest.service import run as run_ingest
 from ingest.settings import Settings
 from ingest.sources.archive import recorded_files
-from ingest.tombstones import Tombstones
 
 SUFFIXES: Final = {"jsonl": JSONL, "parquet": PARQUET}
 

@@ -21,7 +21,7 @@ from ingest.settings import Settings
 from ingest.sink import Sink
 from ingest.sources.items import LiveSource, Source
 from ingest.tasks import cancel
-from ingest.topics import Topics, TopicsFile
+from ingest.topics.definitions import Topics, TopicsFile
 
 PROGRESS_EVERY_S: Final = 1.0
 TOPICS_EVERY_S: Final = 2.0
@@ -91,7 +91,7 @@ async def _run_of(
     if source.kind != "live":
         return ArchiveRun(source, sink, topics, speed=speed)
     from ingest.live_run import LiveRun  # with an HTTP client and a process pool: not for archives
-    from ingest.pictures import opened_pictures
+    from ingest.media.pictures import opened_pictures
 
     live = cast(LiveSource, source)
     image_of = await stack.enter_async_context(opened_pictures(settings.media_hosts, lambda: live.media_hosts))

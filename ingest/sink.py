@@ -1,4 +1,4 @@
-"""Where the records of a run go: to Kafka (`ingest.producer`) or into an archive (`ingest.recorder`)."""
+"""Where the records of a run go: to Kafka (`ingest.producer`) or into an archive (`ingest.recording.recorder`)."""
 
 from __future__ import annotations
 

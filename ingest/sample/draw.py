@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ingest.authors import AuthorHash
 from ingest.contract import Image, Label, Post
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from ingest.sample.scenes import describe, draw
 from ingest.sources.archive import write_archive
 

@@ -18,9 +18,9 @@ import zstandard
 
 from ingest.contract import SCHEMA_VERSION, Post, Record
 from ingest.errors import BadSource
+from ingest.recording.tombstones import Tombstones
 from ingest.sources.archive_parquet import is_own_parquet, read_parquet
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread
-from ingest.tombstones import Tombstones
 
 LINES_PER_CHUNK: Final = 64
 MAX_LINE_BYTES: Final = 16 << 20

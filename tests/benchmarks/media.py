@@ -22,10 +22,10 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image as Pillow
 
-from ingest import media
-from ingest.decoding import Decoder
-from ingest.fetch import MediaFetcher
-from ingest.perceptual_hash import pdq
+from ingest.media import sanitize as media
+from ingest.media.decoding import Decoder
+from ingest.media.fetch import MediaFetcher
+from ingest.media.perceptual_hash import pdq
 from tests.ingest.hostile_server import HostileServer, answer
 
 SMALL: Final = (1200, 900)

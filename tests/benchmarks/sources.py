@@ -27,7 +27,7 @@ from ingest.authors import AuthorHash
 from ingest.service import ingest
 from ingest.settings import SHIPPED_LIVE_TOPICS, Settings
 from ingest.sources.bluesky import Bluesky
-from ingest.topics import Topics, TopicsFile
+from ingest.topics.definitions import Topics, TopicsFile
 from tests.ingest.live.feed import Served, served
 
 KINDS: Final[tuple[Literal["posts", "mix"], ...]] = ("posts", "mix")

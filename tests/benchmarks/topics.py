@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ingest.reading import Reading
-from ingest.topics import Subject, Topics, compile_topics
+from ingest.topics.definitions import Subject, Topics, compile_topics
+from ingest.topics.reading import Reading
 
 RULES: Final = (10, 100, 1000, 5000)
 LETTERS: Final = "etaoinshrdlucmfwypvbgk"

@@ -16,7 +16,7 @@ from inference_worker.artifact import load
 from inference_worker.errors import Unscorable
 from inference_worker.predictor import Predictor, Scores
 from ingest.contract import Image, Post
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -20,7 +20,7 @@ from inference_worker.predictor import ImageCache, Predictor, Scores
 from inference_worker.preprocess import Example
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Image, Post
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from ingest.sources.items import Draft
 from ingest.sources.sample import SampleFeed
 

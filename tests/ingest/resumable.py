@@ -16,15 +16,15 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-import ingest.pictures
+import ingest.media.pictures
 import ingest.service
 from ingest.contract import Deletion, Image, Post
 from ingest.cursors import CursorFile
-from ingest.pictures import ImageOf
+from ingest.media.pictures import ImageOf
 from ingest.settings import Settings
 from ingest.sources.items import Draft, Item, Kind, MediaLink, Picture
 from ingest.sources.live import SourceState
-from ingest.topics import Topics
+from ingest.topics.definitions import Topics
 
 COUNT: Final = 2000
 PIXEL: Final = Image(jpeg=b"jpeg", sha256=b"s", phash=b"p", width=1, height=1)
@@ -71,9 +71,9 @@ async def opened_pictures(allowed: Sequence[str], hosts: Callable[[], Sequence[s
 
 
 async def main(kafka: str, namespace: str, folder: Path) -> None:
-    ingest.pictures.TEXT_WAITS_S = 0.05  # type: ignore[misc]
+    ingest.media.pictures.TEXT_WAITS_S = 0.05  # type: ignore[misc]
     ingest.service.CURSOR_EVERY_S = 0.05  # type: ignore[misc]
-    ingest.pictures.opened_pictures = opened_pictures
+    ingest.media.pictures.opened_pictures = opened_pictures
     settings = Settings(
         kafka=kafka, namespace=namespace, partitions=3, idempotence=False, keep_all=True, cursor_dir=folder
     )

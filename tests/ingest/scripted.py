@@ -6,20 +6,21 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from ingest.contract import Image
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from ingest.sources.items import Item, Kind, MediaLink, Picture
 from ingest.sources.live import SourceState
 
 
 class Scripted:
-    """The cursor is the number of items yielded; `error` comes at the end, `refusal` is the answer to new topics."""
+    """The cursor is the number of items yielded, or always None if it `forgets`; `error` comes at the end, `refusal`
+    is the answer to new topics."""
 
     kind: Kind = "live"
     media_hosts: tuple[str, ...] = ()
 
-    def __init__(self, *items: Item, endless: bool = False) -> None:
+    def __init__(self, *items: Item, endless: bool = False, forgets: bool = False) -> None:
         self.name, self.state = "scripted", SourceState("live", "told what to say")
-        self.cursor: str | None = "0"
+        self.cursor: str | None = None if forgets else "0"
         self.error: Exception | None = None
         self.refusal: Exception | None = None
         self.followed: list[dict[str, str]] = []
@@ -44,7 +45,7 @@ class Scripted:
         number = 0
         while (item := await self._items.get()) is not None:
             number += 1
-            self.cursor = str(number)
+            self.cursor = None if self.cursor is None else str(number)
             self.state.events += 1
             yield item
         if self.error is not None:

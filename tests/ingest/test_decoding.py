@@ -14,10 +14,10 @@ import pytest
 from PIL import Image as Pillow
 
 import ingest
-from ingest.decoding import MAX_WAITING_BYTES, Decoder
 from ingest.errors import MalformedMedia
-from ingest.media import MAX_BYTES, make_safe
-from ingest.sandbox import LENGTH_BYTES
+from ingest.media.decoding import MAX_WAITING_BYTES, Decoder
+from ingest.media.sandbox import LENGTH_BYTES
+from ingest.media.sanitize import MAX_BYTES, make_safe
 
 
 def saved(picture: Pillow.Image, kind: str = "PNG") -> bytes:
@@ -188,7 +188,7 @@ async def test_a_process_ends_when_its_parent_no_longer_speaks(jpeg: bytes) -> N
 
 async def test_a_process_that_hangs_ends_by_itself_though_nobody_waits(endless: bytes) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from ingest.sandbox import main; main(memory_bytes=1 << 30, limit_s=0.2)",
+        sys.executable, "-c", "from ingest.media.sandbox import main; main(memory_bytes=1 << 30, limit_s=0.2)",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=Path(ingest.__path__[0]).parent,
     )  # fmt: skip
     assert process.stdin is not None

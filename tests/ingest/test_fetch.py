@@ -17,8 +17,8 @@ from typing import Final
 import pytest
 
 from ingest.errors import MalformedMedia, MediaUnavailable
-from ingest.fetch import MediaFetcher
-from ingest.media import MAX_BYTES, make_safe
+from ingest.media.fetch import MediaFetcher
+from ingest.media.sanitize import MAX_BYTES, make_safe
 from tests.ingest.hostile_pictures import MARK, photo
 from tests.ingest.hostile_server import HostileServer, Talk, answer, redirect
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import BadSettings, MediaUnavailable
-from ingest.fetch import MediaFetcher
-from ingest.guard import AllowList, is_public
+from ingest.media.fetch import MediaFetcher
+from ingest.media.guard import AllowList, is_public
 from tests.ingest.hostile_links import ALLOWED, LINKS, NUMBERS_FOR_LOOPBACK, PRIVATE_ADDRESSES, PUBLIC_ADDRESSES
 
 HOST = "pictures.example.org"

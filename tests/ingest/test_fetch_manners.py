@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from ingest.errors import MediaUnavailable
-from ingest.fetch import MediaFetcher
-from ingest.hosts import FAILURES, FIRST_REST_S
+from ingest.media.fetch import MediaFetcher
+from ingest.media.hosts import FAILURES, FIRST_REST_S
 from tests.ingest.hostile_pictures import photo
 from tests.ingest.hostile_server import HostileServer, Talk, answer
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image as Pillow
 
 from ingest.contract import Image
-from ingest.decoding import Decoder
 from ingest.errors import MalformedMedia
-from ingest.media import LONG_SIDE, SHORT_SIDE, make_safe
+from ingest.media.decoding import Decoder
+from ingest.media.sanitize import LONG_SIDE, SHORT_SIDE, make_safe
 from tests.ingest.hostile_pictures import MARK, PICTURES, SAFE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells what is wrong with metadata

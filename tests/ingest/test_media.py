@@ -16,7 +16,7 @@ from PIL import PngImagePlugin
 
 from ingest.contract import Image
 from ingest.errors import MalformedMedia
-from ingest.media import LONG_SIDE, MAX_BYTES, MAX_KEPT_BYTES, make_safe
+from ingest.media.sanitize import LONG_SIDE, MAX_BYTES, MAX_KEPT_BYTES, make_safe
 
 RNG = np.random.default_rng(7)
 

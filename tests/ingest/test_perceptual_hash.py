@@ -9,8 +9,8 @@ import pdqhash
 import pytest
 from PIL import Image as Pillow
 
-from ingest.media import make_safe, perceptual_hash
-from ingest.perceptual_hash import pdq
+from ingest.media.perceptual_hash import pdq
+from ingest.media.sanitize import make_safe, perceptual_hash
 
 
 def reference(luma: np.ndarray) -> bytes:

@@ -22,14 +22,14 @@ from ingest import record
 from ingest.authors import AuthorHash
 from ingest.contract import Deletion, Image, Post
 from ingest.errors import ArchiveUnwritable, BadSource
-from ingest.media import make_safe
-from ingest.record_files import JSONL, PARQUET, OpenFile, rewrite
-from ingest.recorder import DELETED, NOTHING_RECORDED, Recorder, Rotation
+from ingest.media.sanitize import make_safe
+from ingest.recording.files import JSONL, PARQUET, OpenFile, rewrite
+from ingest.recording.recorder import DELETED, NOTHING_RECORDED, Recorder, Rotation
+from ingest.recording.tombstones import JOURNAL, KEPT, Tombstones
 from ingest.sources.archive import OwnArchive, draft_of, encoded_line, recorded_files, records_of, write_archive
 from ingest.sources.archive_parquet import SCHEMA, is_own_parquet, read_parquet, write_parquet
 from ingest.sources.detect import SourceOptions, open_source
 from ingest.sources.items import Draft, Skipped
-from ingest.tombstones import JOURNAL, KEPT, Tombstones
 from tests.ingest.conftest import NOON
 
 MakePost = Callable[..., Post]

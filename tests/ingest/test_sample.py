@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import BadSource
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from ingest.sample.draw import HERE, picture, posts, read_feed
 from ingest.sample.scenes import ALT_TEXTS
 from ingest.settings import SHIPPED_TOPICS
@@ -15,7 +15,7 @@ from ingest.sources import sample
 from ingest.sources.archive import OwnArchive, write_archive
 from ingest.sources.items import Draft
 from ingest.sources.sample import FEED, SampleFeed
-from ingest.topics import Subject, Topics, load_topics
+from ingest.topics.definitions import Subject, Topics, load_topics
 
 
 @pytest.fixture(scope="module")

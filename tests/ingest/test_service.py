@@ -28,7 +28,7 @@ from ingest.settings import Settings
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped
 from ingest.sources.live import SourceState
 from ingest.sources.mvsa import MvsaParquet
-from ingest.topics import Topics, compile_topics
+from ingest.topics.definitions import Topics, compile_topics
 from tests.ingest.conftest import NOON
 
 ROOT = Path(__file__).parents[2]

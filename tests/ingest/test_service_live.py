@@ -22,7 +22,7 @@ from ingest.producer import Producer
 from ingest.service import ingest
 from ingest.settings import Settings
 from ingest.sources.items import Draft, MediaLink
-from ingest.topics import TopicsFile, compile_topics
+from ingest.topics.definitions import TopicsFile, compile_topics
 from tests.ingest.conftest import NOON
 from tests.ingest.scripted import Pictures, Scripted
 from tests.ingest.test_service import posts, records
@@ -34,7 +34,7 @@ PICTURE = "https://pictures.example/1.jpg"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Text waits for pictures only so long that a picture at hand still is in time."""
-    monkeypatch.setattr("ingest.pictures.TEXT_WAITS_S", 0.2)
+    monkeypatch.setattr("ingest.media.pictures.TEXT_WAITS_S", 0.2)
 
 
 @pytest.fixture
@@ -212,11 +212,22 @@ async def test_pictures_that_fail_cost_the_post_nothing_else(
     assert run.tally.skipped == {"neither text nor image": 1}
 
 
-async def test_posts_beyond_those_that_may_wait_go_without_pictures(
+async def test_a_source_that_can_go_back_is_held_up_while_too_many_posts_wait_for_pictures(
     settings: Settings, draft: Callable[..., Draft], jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.pictures.MAX_PENDING", 1)
-    source = Scripted(draft("x:1", PICTURE), draft("x:2", PICTURE, PICTURE))
+    monkeypatch.setattr("ingest.media.pictures.MAX_PENDING", 2)
+    source = Scripted(*(draft(f"x:{number}", PICTURE) for number in range(9)))
+    async with running(source, Pictures(jpeg), settings) as (run, _):
+        pass
+    assert {post.id: len(post.images) for post in await posts(settings)} == {f"x:{number}": 1 for number in range(9)}
+    assert run.tally.media == {"in time": 9}
+
+
+async def test_of_a_source_that_cannot_go_back_posts_beyond_those_that_may_wait_go_without_pictures(
+    settings: Settings, draft: Callable[..., Draft], jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.media.pictures.MAX_PENDING", 1)
+    source = Scripted(draft("x:1", PICTURE), draft("x:2", PICTURE, PICTURE), forgets=True)
     async with running(source, Pictures(jpeg), settings) as (run, _):
         pass
     assert {post.id: len(post.images) for post in await posts(settings)} == {"x:1": 1, "x:2": 0}

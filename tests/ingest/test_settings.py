@@ -6,7 +6,7 @@ import pytest
 
 from ingest.errors import BadSettings
 from ingest.settings import KEPT_STATE, SHIPPED_LIVE_TOPICS, SHIPPED_TOPICS, Settings
-from ingest.topics import load_topics
+from ingest.topics.definitions import load_topics
 
 
 def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import zstandard
 from ingest.authors import AuthorHash
 from ingest.contract import SCHEMA_VERSION, Deletion, Image, Post, decode, encode
 from ingest.errors import BadSource
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from ingest.sources.archive import OwnArchive, write_archive
 from ingest.sources.csv_archive import NO_TIME_START
 from ingest.sources.detect import SourceOptions, open_source

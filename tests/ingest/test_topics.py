@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import BadTopics
-from ingest.query import parse_query
-from ingest.reading import LETTER, Reading, normal
 from ingest.settings import SHIPPED_TOPICS
-from ingest.topic_index import TopicIndex
-from ingest.topics import Subject, TopicsFile, compile_topics, load_topics
+from ingest.topics.definitions import Subject, TopicsFile, compile_topics, load_topics
+from ingest.topics.index import TopicIndex
+from ingest.topics.query import parse_query
+from ingest.topics.reading import LETTER, Reading, normal
 
 
 def matches(query: str, text: str = "", **facts: Any) -> bool:

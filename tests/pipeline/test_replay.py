@@ -13,7 +13,7 @@ from inference_worker import artifact
 from inference_worker.contract import LABELS
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Post
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 from tests.pipeline.conftest import Pipeline, as_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -19,7 +19,7 @@ from deploy.servers import free_port
 from ingest.contract import Post, decode
 from ingest.cursors import CursorFile
 from ingest.errors import MediaUnavailable
-from ingest.pictures import opened_pictures
+from ingest.media.pictures import opened_pictures
 from ingest.producer import ensure_topic
 from ingest.settings import Settings
 from ingest.sources.items import MediaLink

@@ -1,4 +1,4 @@
-"""The user's topics: names and queries (see `ingest.query`) from `topics.toml`, applied alike to every source."""
+"""The user's topics: names and queries (see `query.py`) from `topics.toml`, applied alike to every source."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ingest.errors import BadTopics
-from ingest.query import parse_query
-from ingest.reading import Reading, Subject
-from ingest.terms import Condition
-from ingest.topic_index import TopicIndex
+from ingest.topics.index import TopicIndex
+from ingest.topics.query import parse_query
+from ingest.topics.reading import Reading, Subject
+from ingest.topics.terms import Condition
 
 __all__ = ["BUILT_IN", "Subject", "Topic", "Topics", "TopicsFile", "compile_topics", "load_topics"]
 

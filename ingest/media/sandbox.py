@@ -15,7 +15,7 @@ import msgspec
 
 from ingest.contract import Image
 from ingest.errors import MalformedMedia
-from ingest.media import make_safe
+from ingest.media.sanitize import make_safe
 
 LENGTH_BYTES: Final = 4
 READY: Final = b"ready"

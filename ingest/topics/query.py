@@ -15,10 +15,10 @@ from typing import Final, cast
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
-from ingest import terms
 from ingest.errors import BadTopics
-from ingest.reading import Reading
-from ingest.terms import Condition, Predicate
+from ingest.topics import terms
+from ingest.topics.reading import Reading
+from ingest.topics.terms import Condition, Predicate
 
 MAX_QUERY: Final = 1024
 MAX_DEPTH: Final = 50

@@ -17,9 +17,9 @@ import httpcore
 import httpx
 
 from ingest.errors import MediaUnavailable
-from ingest.guard import AllowList, GuardedBackend, GuardedTransport, Resolve, SystemResolver, host_of
-from ingest.hosts import ASKED_REST_S, Host, Hosts
-from ingest.media import MAGIC_BYTES, MAX_BYTES, kind_of
+from ingest.media.guard import AllowList, GuardedBackend, GuardedTransport, Resolve, SystemResolver, host_of
+from ingest.media.hosts import ASKED_REST_S, Host, Hosts
+from ingest.media.sanitize import MAGIC_BYTES, MAX_BYTES, kind_of
 
 CONNECT_S: Final = 3.0
 TOTAL_S: Final = 8.0

@@ -15,8 +15,8 @@ import msgspec
 
 from ingest.contract import Image
 from ingest.errors import MalformedMedia
-from ingest.media import MAX_BYTES
-from ingest.sandbox import LENGTH_BYTES, READY, Answer
+from ingest.media.sandbox import LENGTH_BYTES, READY, Answer
+from ingest.media.sanitize import MAX_BYTES
 
 PROCESSES: Final = 2
 LIMIT_S: Final = 5.0
@@ -74,7 +74,7 @@ class Decoder:
     async def make_safe(
         self, data: bytes, *, alt: str = "", width: int | None = None, height: int | None = None
     ) -> Image:
-        """As ingest.media.make_safe, and raises MalformedMedia also for a picture its process did not survive."""
+        """As `make_safe`, and raises MalformedMedia also for a picture its process did not survive."""
         if len(data) > MAX_BYTES:
             raise MalformedMedia("too large", f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
         worker = await self._turn(len(data))
@@ -114,7 +114,7 @@ class _Worker:
         self._limit_s = limit_s
         # The same modules as here; the environment, where the secrets are, stays behind.
         self._program = (
-            f"import sys; sys.path[:] = {sys.path!r}; from ingest.sandbox import main; "
+            f"import sys; sys.path[:] = {sys.path!r}; from ingest.media.sandbox import main; "
             f"main(memory_bytes={memory_bytes}, limit_s={limit_s + 1})"
         )
         self._process: asyncio.subprocess.Process | None = None

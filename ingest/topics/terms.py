@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from ingest.errors import BadTopics
-from ingest.reading import LETTER, Reading, handle, language, normal, pairs_of, tokens_of, words_of
+from ingest.topics.reading import LETTER, Reading, handle, language, normal, pairs_of, tokens_of, words_of
 
 _DISTANCES: Final = "123456"
 MAX_GAP: Final = 32

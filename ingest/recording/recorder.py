@@ -22,9 +22,9 @@ from typing import Final, TypeVar
 from ingest.contract import Deletion, Post, Record
 from ingest.errors import ArchiveUnwritable, IngestError
 from ingest.producer import Settled
-from ingest.record_files import ClosedFiles, Contents, OpenFile, keys_of, locked
+from ingest.recording.files import ClosedFiles, Contents, OpenFile, keys_of, locked
+from ingest.recording.tombstones import Tombstones, deletion_key, post_key
 from ingest.sources.archive import encoded_line
-from ingest.tombstones import Tombstones, deletion_key, post_key
 
 WRITE_EVERY_S: Final = 1.0
 FRAME_BYTES: Final = 1 << 20

@@ -21,10 +21,10 @@ import zstandard
 
 from ingest.contract import Post, Record
 from ingest.errors import ArchiveUnwritable
+from ingest.recording.tombstones import Tombstone, Tombstones, author_key, deletion_key, post_key
 from ingest.sources.archive import RECORDED, WHOLE, recorded_files, records_of, stem_of, write_lines
 from ingest.sources.archive_parquet import write_parquet
 from ingest.sources.items import Skipped
-from ingest.tombstones import Tombstone, Tombstones, author_key, deletion_key, post_key
 
 FRAME_LEVEL: Final = 6
 _TIME: Final = "%Y%m%dT%H%M%S"

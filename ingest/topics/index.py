@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ingest.reading import Reading, pairs_of, tokens_of, words_of
-from ingest.terms import Condition
+from ingest.topics.reading import Reading, pairs_of, tokens_of, words_of
+from ingest.topics.terms import Condition
 
 
 class TopicIndex:

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from ingest.contract import Image
 from ingest.errors import MalformedMedia
-from ingest.perceptual_hash import pdq
+from ingest.media.perceptual_hash import pdq
 
 MAX_BYTES: Final = 8 << 20
 MAGIC_BYTES: Final = 12

@@ -16,9 +16,9 @@ import msgspec
 
 from ingest.contract import Image, Post
 from ingest.cursors import Held
-from ingest.decoding import Decoder
 from ingest.errors import BadSettings, MalformedMedia, MediaUnavailable
-from ingest.fetch import MediaFetcher
+from ingest.media.decoding import Decoder
+from ingest.media.fetch import MediaFetcher
 from ingest.report import EMPTY, Tally
 from ingest.sources.items import MediaLink, Picture
 from ingest.tasks import cancel
@@ -70,10 +70,17 @@ class LatePictures:
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._image_of, self._send, self._tally = image_of, send, tally
         self._pending: dict[str, _Pending] = {}
+        self._freed = asyncio.Event()
 
     @property
     def has_room(self) -> bool:
         return len(self._pending) < MAX_PENDING
+
+    async def room(self) -> None:
+        """Returns when one more post may wait for its pictures."""
+        while not self.has_room:
+            self._freed.clear()
+            await self._freed.wait()
 
     def start(self, post: Post, media: Sequence[MediaLink | Picture], held: Held) -> None:
         """Sends the post with what can be had of `media`, and before that without it if that takes long."""
@@ -167,5 +174,6 @@ class LatePictures:
         return None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._freed.set()
         if not task.cancelled() and (error := task.exception()) is not None and not self.failure.done():
             self.failure.set_exception(error)
