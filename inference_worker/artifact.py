@@ -21,8 +21,8 @@ from inference_worker.predictor import Calibration, Engine, Predictor
 from inference_worker.preprocess import ImageParameters, Preprocessor, TextParameters
 from ingest.contract import Image, Post
 
-SCHEMA = 1
-KINDS = ("text", "image", "both")
+SCHEMA = 2
+KINDS = ("text", "caption", "image", "both")
 
 
 class _Temperature(msgspec.Struct):
@@ -88,8 +88,9 @@ def read_manifest(directory: Path) -> Manifest:
         raise ArtifactError(f"no artifact.json in {directory}: point MOODSTREAM_MODEL at an exported model") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise ArtifactError(f"{path} is not an artifact manifest: {error}") from error
-    if manifest.schema > SCHEMA:
-        raise ArtifactError(f"{path} has schema {manifest.schema}, this worker reads up to {SCHEMA}: upgrade it")
+    if manifest.schema != SCHEMA:
+        remedy = "upgrade it" if manifest.schema > SCHEMA else "export the model again"
+        raise ArtifactError(f"{path} has schema {manifest.schema}, this worker reads {SCHEMA}: {remedy}")
     if sorted(manifest.labels) != sorted(LABELS):
         raise ArtifactError(f"{path} has labels {list(manifest.labels)}, this worker needs {list(LABELS)}")
     if missing := [kind for kind in KINDS if kind not in manifest.calibration or kind not in manifest.abstain_below]:

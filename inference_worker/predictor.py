@@ -16,6 +16,15 @@ from inference_worker.preprocess import EncodedImage, Example, Preprocessor
 from ingest.contract import Post
 
 
+class Fusion(NamedTuple):
+    """logits (B, C) of a post, caption_logits (B, C) of its text beside the picture; text_map (B, T), image_map (B, M)."""
+
+    logits: np.ndarray
+    caption_logits: np.ndarray
+    text_map: np.ndarray
+    image_map: np.ndarray
+
+
 class Engine(Protocol):
     """What runs the three graphs; shapes as in `engines/onnx.py`."""
 
@@ -25,14 +34,15 @@ class Engine(Protocol):
 
     def encode_image(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def fuse(
-        self, text_features: np.ndarray, attention_mask: np.ndarray, image_features: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def fuse(self, text_features: np.ndarray, attention_mask: np.ndarray, image_features: np.ndarray) -> Fusion: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Per input kind (`text`, `image`, `both`): softmax temperature, and the confidence under which to abstain."""
+    """Per kind of answer: softmax temperature, and the confidence under which to abstain.
+
+    Kinds: `text` (a post without a picture), `caption` (the text of one with a picture), `image`, `both`.
+    """
 
     temperature: dict[str, float]
     abstain_below: dict[str, float]
@@ -149,19 +159,19 @@ class Predictor:
                 )
                 for row, example in enumerate(examples)
             ]
-        mask, text_features, text_logits = self._encode_texts(examples)
-        text = self._distributions(text_logits, "text")
+        mask, text_features, _ = self._encode_texts(examples)
         image_features = np.stack([np.mean([one.features for one in of_post], axis=0) for of_post in pictures])
-        logits, text_map, image_map = self.engine.fuse(text_features, mask, image_features)
-        fused = self._distributions(logits, "both")
+        fusion = self.engine.fuse(text_features, mask, image_features)
+        fused = self._distributions(fusion.logits, "both")
+        caption = self._distributions(fusion.caption_logits, "caption")
         return [
             self._scores(
                 "both",
                 fused[row],
-                text=text[row],
+                text=caption[row],
                 image=image[row],
-                token_map=_token_map(example, text_map[row]),
-                image_map=_to_bytes(image_map[row]),
+                token_map=_token_map(example, fusion.text_map[row]),
+                image_map=_to_bytes(fusion.image_map[row]),
                 strongest_image=example.images[strongest[row]].index,
             )
             for row, example in enumerate(examples)

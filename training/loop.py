@@ -34,6 +34,7 @@ def fit(
     max_norm: float = 1.0,
     workers: int = 1,
     averaging: float | None = None,
+    stop_after: int | None = None,
 ) -> dict[str, float]:
     """Train for `epochs`, keep the weights with the highest validation `select`, return its validation metrics.
 
@@ -45,14 +46,15 @@ def fit(
     dropout in no fixed order, so only one worker repeats to the bit.
 
     `averaging` keeps an exponential moving average of the weights with this decay a step, and validates and saves
-    that instead: on small, noisily labelled sets it is steadier than any single step's weights.
+    that instead: on small, noisily labelled sets it is steadier than any single step's weights. `stop_after` leaves the
+    last epochs, and with them the lowest rates, to another call.
     """
     run.mkdir(parents=True, exist_ok=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_schedule(steps_per_epoch * epochs, warmup))
     average = _Average(model, averaging) if averaging is not None else None
     first_epoch, best = _resume(run, model, optimizer, schedule, average)
     pool = ThreadPoolExecutor(workers)
-    for epoch in range(first_epoch, epochs):
+    for epoch in range(first_epoch, min(epochs, stop_after or epochs)):
         torch.manual_seed(seed * 1000 + epoch)
         generator = np.random.default_rng([seed, epoch])
         started = time.monotonic()

@@ -40,8 +40,8 @@ by {batch_of_1_against_many:.1e}; int8 storage keeps {labels_equal_after_storage
 Temperatures are fitted on validation rows: `text` on the tweets (one half of their validation split; `report` is the
 other half), the rest on MVSA-Single. The training tweets' mix of classes (40 % positive, 45 % neutral, 16 % negative)
 is no feed's, so the text head's logits are corrected for {text_prior_correction:.0%} of it, chosen for macro recall on
-validation. A post abstains
-below the confidence that gave the target accuracy there. Other feeds differ; measure before trusting it on one.
+validation. A post abstains below the confidence that gave the target accuracy there. Other feeds differ; measure
+before trusting it on one.
 
 | input | temperature | abstain below | target accuracy | validation posts kept |
 |---|---|---|---|---|
@@ -61,13 +61,24 @@ Weights: {licence} (both pretrained encoders are, too). The data belong to their
 Made {created_at} from commit {source_commit}.
 """
 
+SETTINGS = (
+    "epochs",
+    "batch_size",
+    "text_lr",
+    "image_lr",
+    "head_lr",
+    "tweets_per_epoch",
+    "frozen_text_layers",
+    "frozen_image_stages",
+    "label_smoothing",
+    "averaging",
+    "macl_weight",
+)
+
 
 def model_card(description: dict[str, Any], config: dict[str, Any]) -> str:
     """`description` is artifact.json, `config` what the run was started with."""
-    settings = ", ".join(
-        f"{name.replace('_', ' ')} {config[name]}"
-        for name in ("epochs", "batch_size", "text_lr", "image_lr", "head_lr", "tweets_per_epoch", "macl_weight")
-    )
+    settings = ", ".join(f"{name.replace('_', ' ')} {config[name]}" for name in SETTINGS)
     return _TEXT.format(
         **{key: description[key] for key in ("name", "version", "licence", "created_at", "source_commit")},
         **description["metrics"]["export"],

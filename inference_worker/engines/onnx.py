@@ -9,6 +9,7 @@ import onnxruntime as ort
 from safetensors.numpy import load_file
 
 from inference_worker.errors import ArtifactError, EngineOutOfMemory
+from inference_worker.predictor import Fusion
 
 GRAPHS = ("text_encoder", "image_encoder", "fusion")
 
@@ -41,14 +42,12 @@ class OnnxEngine:
         outputs = self._run("image_encoder", pixel_values=pixel_values)
         return outputs[0], outputs[1]
 
-    def fuse(
-        self, text_features: np.ndarray, attention_mask: np.ndarray, image_features: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(B, T, D), (B, T) int64, (B, M, D) → logits (B, C), text_map (B, T), image_map (B, M)."""
+    def fuse(self, text_features: np.ndarray, attention_mask: np.ndarray, image_features: np.ndarray) -> Fusion:
+        """(B, T, D), (B, T) int64, (B, M, D) → Fusion."""
         outputs = self._run(
             "fusion", text_features=text_features, attention_mask=attention_mask, image_features=image_features
         )
-        return outputs[0], outputs[1], outputs[2]
+        return Fusion(*outputs)
 
     def _run(self, graph: str, **inputs: np.ndarray) -> list[np.ndarray]:
         try:

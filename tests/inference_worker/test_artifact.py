@@ -61,7 +61,8 @@ def test_a_changed_file_is_named(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(schema=2), "schema 2.*upgrade"),
+        (lambda manifest: manifest.update(schema=3), "schema 3.*upgrade"),
+        (lambda manifest: manifest.update(schema=1), "schema 1.*export the model again"),
         (lambda manifest: manifest.update(labels=["happy", "sad", "meh"]), "labels .*happy"),
         (lambda manifest: manifest["calibration"].pop("both"), "lacks the calibration of both"),
         (lambda manifest: manifest["image"].update(crop="random"), "crop='random'"),

@@ -22,9 +22,10 @@ def train(
     *,
     epochs: int,
     stop_after: int | None = None,
+    stop_early: int | None = None,
     averaging: float | None = None,
 ) -> dict[str, float]:
-    """Two batches an epoch, different every epoch; `stop_after` breaks the run as a kill would."""
+    """Two batches an epoch, different every epoch; `stop_after` breaks the run as a kill would, `stop_early` ends it."""
 
     def epoch_batches(generator: np.random.Generator) -> Iterable[Batch]:
         return [build_batch(seed=int(seed)) for seed in generator.integers(1000, size=2)]
@@ -51,6 +52,7 @@ def train(
         run=run,
         config={"seed": 5},
         averaging=averaging,
+        stop_after=stop_early,
     )
 
 
@@ -67,6 +69,17 @@ def test_resumed_run_repeats_the_losses_of_an_unbroken_one(
         train(build_tiny_model(), broken, build_batch, epochs=4, stop_after=2)
     train(build_tiny_model(seed=9), broken, build_batch, epochs=4)
     assert losses(broken) == losses(whole)
+
+
+def test_a_run_can_stop_early_and_go_on_as_if_it_had_not(
+    tmp_path: Path, build_tiny_model: Build, build_batch: Build
+) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    train(build_tiny_model(), whole, build_batch, epochs=3)
+    train(build_tiny_model(), parted, build_batch, epochs=3, stop_early=1)
+    assert len(losses(parted)) == 1
+    train(build_tiny_model(seed=9), parted, build_batch, epochs=3)
+    assert losses(parted) == losses(whole)
 
 
 def test_averaged_weights_are_what_is_saved_and_survive_a_resumption(
