@@ -17,7 +17,10 @@ from ingest.contract import Post
 
 
 class Fusion(NamedTuple):
-    """logits (B, C) of a post, caption_logits (B, C) of its text beside the picture; text_map (B, T), image_map (B, M)."""
+    """logits (B, C) of a post, caption_logits (B, C) of its text beside the picture.
+
+    text_map (B, T), image_map (B, M): weights of the private features.
+    """
 
     logits: np.ndarray
     caption_logits: np.ndarray

@@ -25,7 +25,7 @@ def train(
     stop_early: int | None = None,
     averaging: float | None = None,
 ) -> dict[str, float]:
-    """Two batches an epoch, different every epoch; `stop_after` breaks the run as a kill would, `stop_early` ends it."""
+    """Two batches an epoch, different every epoch; `stop_after` breaks the run as a kill would."""
 
     def epoch_batches(generator: np.random.Generator) -> Iterable[Batch]:
         return [build_batch(seed=int(seed)) for seed in generator.integers(1000, size=2)]
