@@ -44,7 +44,7 @@ class Account:
     @property
     def lost(self) -> int:
         """Read, not skipped with a reason, and found nowhere; below zero would mean counted twice."""
-        return self.report.read - sum(self.report.skipped.values()) - settled(self.counts)
+        return self.report.read + self.report.copies - sum(self.report.skipped.values()) - settled(self.counts)
 
     def as_dict(self) -> dict[str, Any]:
         found = settled(self.counts)

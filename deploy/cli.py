@@ -25,7 +25,7 @@ PASSED_ON: Final = {
     "worker": ("inference_worker", "score posts from Kafka into Redis"),
     "dashboard": ("dashboard", "the page on what is in Redis"),
     "record": ("ingest.record", "any source into an archive that can be replayed"),
-    "train": ("training", "train a model and export it"),
+    "train": ("training", "train a model; python -m training export makes the artifact"),
 }
 """Commands that are another package's own; `moodstream ingest …` is `python -m ingest …`."""
 TRAIN_NEEDS: Final = ("torch", "transformers", "timm")

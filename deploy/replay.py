@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     settings, ingest_settings = Settings.from_env(), ingest_settings_from_env()
     archive = open_archive(Request.of(options), ingest_settings)
-    namespace = checked(options.namespace or settings.namespace or _new_namespace(Path(options.source)))
+    namespace = checked(options.namespace or _new_namespace(Path(options.source)))
     ingest_settings = replace(ingest_settings, namespace=namespace)
     return run_until_signalled(_replay(options, settings, ingest_settings, archive), when_ended=INTERRUPTED)
 

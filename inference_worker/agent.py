@@ -121,7 +121,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         autodiscover=False,
         topic_disable_leader=True,
         topic_partitions=settings.partitions,
-        topic_replication_factor=1,
+        topic_replication_factor=settings.replicas,
         key_serializer="raw",
         value_serializer="raw",
         stream_wait_empty=False,
@@ -133,7 +133,8 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         producer_acks=-1,
     )
     app.settings, app.predictor = settings, predictor
-    retention = settings.post_retention_s or None  # both topics hold posts as they came
+    # Both topics hold posts as they came. faust makes milliseconds of it, and Kafka takes -1 for no end.
+    retention = settings.post_retention_s or -0.001
     posts = app.topic(
         posts_topic(settings.namespace), internal=True, partitions=settings.partitions, retention=retention
     )

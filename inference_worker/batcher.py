@@ -112,12 +112,11 @@ class Batcher(Generic[T]):
         """Takes back the posts of a key that are not scored yet, in order: they are about to be deleted."""
         if key not in self._parked:
             return []
-        parked = self._parked[key]
-        withdrawn = [item for item in parked if item.lane != "none"]
-        self._parked[key] = unscored = deque(item for item in parked if item.lane == "none")
-        first = (
-            None if unscored else self._unqueue(key) or self._in_engine.pop(key, None)
-        )  # a post never jumps behind an earlier deletion
+        parked = [*self._parked[key]]
+        # What the engine does not score keeps its place, and with it all that came before.
+        stay = max((place for place, item in enumerate(parked, 1) if item.lane == "none"), default=0)
+        self._parked[key], withdrawn = deque(parked[:stay]), parked[stay:]
+        first = None if stay else self._unqueue(key) or self._in_engine.pop(key, None)
         if first is not None:
             del self._parked[key]
             withdrawn.insert(0, first)

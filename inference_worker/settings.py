@@ -27,6 +27,7 @@ class Settings:
     engine: str = "onnx"
     engine_threads: int = 0
     partitions: int = 4
+    replicas: int = 1
     shards: int = 1
     session_timeout_s: float = 60.0
     heartbeat_s: float = 3.0
@@ -56,6 +57,7 @@ class Settings:
             engine=env.one_of("ENGINE", cls.engine, ("onnx",)),
             engine_threads=env.whole("ENGINE_THREADS", cls.engine_threads),
             partitions=env.whole("PARTITIONS", cls.partitions, least=1),
+            replicas=env.whole("REPLICAS", cls.replicas, least=1),
             shards=env.whole("SHARDS", cls.shards, least=1),
             session_timeout_s=env.seconds("SESSION_TIMEOUT_S", cls.session_timeout_s),
             heartbeat_s=env.seconds("HEARTBEAT_S", cls.heartbeat_s),

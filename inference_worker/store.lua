@@ -245,6 +245,12 @@ local function bury(entry)
   count(run, 'dead_letters')
 end
 
+-- An author's mark matters only while Kafka may still deliver what came before it.
+local function mark_ttl()
+  if rollup_ttl == 0 or post_ttl == 0 then return rollup_ttl end
+  return math.min(rollup_ttl, math.max(post_ttl, LOOK_BACK))
+end
+
 local function forget_post(entry, id)
   local receipt = receipt_of(id)
   local _, left = erase_letters(entry, id, entry[4])
@@ -267,7 +273,7 @@ local function forget(entry)
   local mark = packed and cmsgpack.unpack(packed)
   if not (mark and is_behind(entry, mark)) then
     mark = { 0, entry[4], entry[5], entry[6] }
-    set(key, cmsgpack.pack(mark), rollup_ttl)
+    set(key, cmsgpack.pack(mark), mark_ttl())
   end
   marks[key] = mark
   local scanned = redis.call('ZSCAN', prefix .. ':author:' .. author, entry[3], 'COUNT', entry[9])
@@ -278,7 +284,7 @@ local function forget(entry)
     outcomes[#outcomes + 1] = 'counted elsewhere'
   elseif mark[REVISION] == 0 and mark[OFFSET] == entry[5] and mark[TIMESTAMP] == entry[6] then
     mark[REVISION] = 1
-    set(key, cmsgpack.pack(mark), rollup_ttl)
+    set(key, cmsgpack.pack(mark), mark_ttl())
     count(run, 'deletions')
   else
     count(run, 'redelivered')

@@ -54,13 +54,13 @@ class _Queued(NamedTuple):
 class Producer:
     """Writes one run's records to the topic of its namespace; use as `async with`.
 
-    sent: records Kafka acknowledged; failed: records it refused, by reason; waited_s: how long `send` was held up
-    because Kafka took no more; silent_s: since when nothing in flight was acknowledged.
+    sent: records Kafka acknowledged; failed: records it refused, by reason; copies: see Sink; waited_s: how long `send`
+    was held up because Kafka took no more; silent_s: since when nothing in flight was acknowledged.
     Raises BrokerUnreachable on entry, or from `send` and `flush` once Kafka is lost.
     """
 
     def __init__(self, settings: Settings, *, run: str) -> None:
-        self.sent = 0
+        self.sent = self.copies = 0
         self.failed: Counter[str] = Counter()
         self.waited_s = 0.0
         self.partitions: list[int] = []
@@ -123,6 +123,7 @@ class Producer:
             if settled is not None:
                 settled()
         elif isinstance(record, Deletion) and record.author is not None:
+            self.copies += len(self._queues) - 1
             everywhere = None if settled is None else _after(len(self._queues), settled)
             for number in range(len(self._queues)):
                 self._put(number, _Queued(key, value, int(time.time() * 1000), everywhere))

@@ -16,9 +16,9 @@ EMPTY: Final = "neither text nor image"
 
 
 class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of everything a run read: read = sent + skipped + failed.
+    """What became of everything a run read: read + copies = sent + skipped + failed.
 
-    (The deletion of an author is sent once a partition; a post whose pictures came late is sent twice.)
+    (A post whose pictures came late is sent twice.) copies: an author's deletion is sent once a partition.
     sent: records Kafka acknowledged; skipped, failed: counts by reason; warnings: what was odd about posts sent;
     media: what became of pictures to be fetched, by outcome; waited_s: how long reading was held up by a slow Kafka;
     silent_s: how long Kafka has not acknowledged anything, though something waits for that;
@@ -35,6 +35,7 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     warnings: dict[str, int]
     started_at: datetime
     finished_at: datetime
+    copies: int = 0
     media: dict[str, int] = {}
     waited_s: float = 0.0
     silent_s: float = 0.0

@@ -140,6 +140,7 @@ def _report(run: str, source: Source, settings: Settings, sink: Sink, tally: Tal
         warnings=dict(tally.warnings),
         started_at=tally.started_at,
         finished_at=datetime.now(UTC),
+        copies=sink.copies,
         media=dict(tally.media),
         waited_s=round(sink.waited_s, 3),
         silent_s=round(sink.silent_s, 3),

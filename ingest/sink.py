@@ -10,9 +10,11 @@ from ingest.producer import Settled
 
 
 class Sink(Protocol):
-    """sent: records that are safe there; failed: records refused, by reason; waited_s: how long `send` was held up."""
+    """sent: records that are safe there; failed: records refused, by reason; waited_s: how long `send` was held up;
+    copies: records beyond the first that authors' deletions became, one per partition."""
 
     sent: int
+    copies: int
     failed: Counter[str]
     waited_s: float
 

@@ -73,12 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if not (arguments.tweets or arguments.mvsa):
         raise ValueError("nothing to train on: give --tweets, --mvsa or both")
+    if arguments.views and not (arguments.mvsa and arguments.frozen_image_stages):
+        raise ValueError("--views keeps what frozen stages make of pictures: give --mvsa and --frozen-image-stages too")
     torch.set_num_threads(1)  # the workers below are the parallelism
     torch.manual_seed(arguments.seed)
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     config.pop("run_command", None)
     tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
-    mvsa = read_mvsa(arguments.mvsa, seed=arguments.seed).splits if arguments.mvsa else {}
+    mvsa = read_mvsa(arguments.mvsa).splits if arguments.mvsa else {}
     model = build_model(config)
     if arguments.init:
         start_from(model, arguments.init)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.batches import crop, decode_image, normalise
+from training.batches import IMAGE_SIZE, MEAN, RESIZE_SHORT_SIDE, STD, crop, decode_image, normalise
 from training.datasets.example import Example
 from training.encoders import ImageEncoder
 
@@ -62,10 +62,12 @@ def frozen_views(
 
 
 def _fingerprint(encoder: ImageEncoder, examples: Sequence[Example], views: int, seed: int) -> str:
-    digest = hashlib.sha256(json.dumps([views, seed, encoder.frozen_stages]).encode())
-    for name, parameter in encoder.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(name.encode() + parameter.detach().numpy().tobytes())
+    settings = [views, seed, encoder.frozen_stages, IMAGE_SIZE, RESIZE_SHORT_SIDE, MEAN, STD]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    frozen = [(name, weight.detach()) for name, weight in encoder.named_parameters() if not weight.requires_grad]
+    statistics = list(encoder.named_buffers())  # of batch norm
+    for name, tensor in frozen + statistics:
+        digest.update(name.encode() + tensor.numpy().tobytes())
     for example in examples:
         digest.update(example.id.encode() + hashlib.sha256(example.image or b"").digest())
     return digest.hexdigest()[:16]

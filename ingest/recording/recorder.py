@@ -73,7 +73,7 @@ class Recorder:
     def __init__(
         self, folder: Path, rotation: Rotation = Rotation(), *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self.sent = 0
+        self.sent = self.copies = 0
         self.failed: Counter[str] = Counter()
         self.waited_s = 0.0
         self.compacted = Contents()

@@ -52,6 +52,13 @@ def test_lost_is_what_was_read_and_ended_nowhere(counts: dict[str, int], skipped
     assert account(counts, skipped=skipped, failed=failed).lost == lost
 
 
+def test_an_authors_deletion_is_read_once_and_settled_in_every_partition() -> None:
+    one = account({"scored": 9, "deletions": 4}, read=10)
+    assert one.lost == -3
+    told = Account(report=msgspec.structs.replace(one.report, sent=13, copies=3), counts=one.counts, seconds=1.0)
+    assert told.lost == 0
+
+
 def test_throughput_counts_all_records_that_ended_somewhere() -> None:
     assert account({"scored": 6, "duplicates": 4}).as_dict()["throughput_posts_per_s"] == 5.0
 

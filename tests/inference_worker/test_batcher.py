@@ -140,6 +140,23 @@ async def test_a_post_is_not_withdrawn_from_before_an_earlier_deletion():
     assert [one.payload for one in left] == [1, 2, 4]
 
 
+async def test_an_edit_is_not_withdrawn_past_a_repetition_that_waits_behind_it():
+    batcher: Batcher[int] = Batcher()
+    batcher.put(item(1, key=b"x"))
+    first = await batcher.take()
+    batcher.scored(first)
+    batcher.put(item(2, key=b"x"))
+    batcher.put(Item(3, b"x", "none", 0, 0, 0.0))
+    assert batcher.withdraw(b"x") == []
+    batcher.put(Item(4, b"x", "none", 0, 0, 0.0))
+    batcher.finish(list(first.items))
+    order = [*(await batcher.take()).items]
+    for _ in range(2):
+        batcher.finish(order[-1:])
+        order += (await batcher.take_unscored()).items
+    assert [one.payload for one in order] == [2, 3, 4]
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(("post", "deletion", "author")), st.integers(0, 3)), max_size=30), st.integers(0)
 )

@@ -1,15 +1,25 @@
-"""From a local Jetstream to Redis: cut connections and a killed ingest lose nothing, and nothing counts twice."""
+"""From local upstreams to Redis: cut connections and a killed ingest lose nothing, and nothing counts twice."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploy.local import Service
+from ingest.report import IngestReport
+from ingest.service import ingest
+from ingest.settings import Settings
+from ingest.topics.definitions import Topics
 from tests.ingest.live.feed import served
+from tests.ingest.live.mastodon_upstream import MastodonUpstream
+from tests.ingest.live.reddit_upstream import RedditUpstream
+from tests.ingest.live.rss_upstream import RssUpstream
+from tests.ingest.live.upstream import Create, Cut, Script, Upstream
+from tests.ingest.live.x_server import XUpstream
 from tests.pipeline.conftest import Pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -49,6 +59,33 @@ def test_fifty_cut_connections_lose_nothing_and_double_nothing(
     assert f'"reconnects":{CUTS}' in ingest.child.log_tail(5)
     assert_each_post_once(pipeline, feed.posts)
     assert pipeline.results.counters().get("duplicates", 0) == 0, "ingest knows what a reconnect brings again"
+
+
+async def ingest_until_settled(pipeline: Pipeline, upstream: Upstream, posts: int) -> IngestReport:
+    settings = Settings.from_env(pipeline.environment() | {"MOODSTREAM_KEEP": "all"})
+    stop = asyncio.Event()
+    running = asyncio.create_task(ingest(upstream.open(), settings, topics=Topics(), stop=stop))
+    try:
+        await asyncio.to_thread(pipeline.until, lambda: pipeline.settled() >= posts, f"{posts} posts are settled", 90)
+    finally:
+        stop.set()
+        report = await running
+    return report
+
+
+@pytest.mark.parametrize("protocol", [XUpstream, MastodonUpstream, RedditUpstream, RssUpstream])
+async def test_fifty_cut_connections_of_any_source_lose_nothing_and_double_nothing(
+    pipeline: Pipeline, protocol: Callable[[], Upstream]
+) -> None:
+    pipeline.start_worker()
+    steps = [step for number in range(CUTS) for step in (Create(number), Cut())]
+    async with protocol() as upstream:
+        upstream.play(Script.of(*steps, Create(CUTS)))
+        report = await ingest_until_settled(pipeline, upstream, CUTS + 1)
+    assert report.state is not None and report.state.reconnects + upstream.polled >= 1
+    assert pipeline.results.counters()["scored"] == pipeline.results.total("all").posts == CUTS + 1
+    found = sorted(prediction.id for prediction in pipeline.predictions())
+    assert found == sorted(upstream.post_id(number) for number in range(CUTS + 1))
 
 
 def test_a_killed_ingest_loses_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
