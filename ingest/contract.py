@@ -144,5 +144,5 @@ def decode(data: bytes) -> Record:
         return _decoder.decode(data)
     except NewerSchema:
         raise
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedRecord(f"not a Moodstream record ({len(data)} bytes): {error}") from error

@@ -48,7 +48,7 @@ class Cursors:
     def hold(self, cursor: str | None) -> Held:
         """Call right after the source yielded an item that will be sent; `cursor` is the source's now."""
         self._let_go()
-        held = Held(self._last)
+        held = Held(cursor if self._last is None else self._last)  # the first item of a first run has nothing before it
         self._last = cursor
         self._held.append(held)
         return held

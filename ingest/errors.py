@@ -7,6 +7,7 @@ IngestError
 │   ├── BadSource          the source's name, file, columns or options
 │   └── BadCredentials     a key or token is missing, wrong or not allowed to do this
 ├── SourceUnreachable      a live upstream that was never reached, or is lost for good
+├── DecoderDown            no process that decodes pictures comes up
 ├── MediaUnavailable       this picture could not be fetched, the post goes on without it; carries a countable reason
 ├── MalformedMedia         this picture is lost, the post goes on without it
 ├── BrokerUnreachable      Kafka does not answer; nothing more can be sent
@@ -51,6 +52,10 @@ class BadCredentials(Misuse):
 
 class SourceUnreachable(IngestError):
     """A live upstream cannot be reached, and trying on would not help; says which host and what to do."""
+
+
+class DecoderDown(IngestError):
+    """The processes that decode pictures do not start; says why."""
 
 
 class MediaUnavailable(IngestError):

@@ -7,6 +7,7 @@ one acknowledgement, not one for each record as `AIOKafkaProducer.send` has: a t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -15,7 +16,14 @@ from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed, for_code
+from aiokafka.errors import (
+    InvalidMessageError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    for_code,
+)
 from aiokafka.errors import TopicAlreadyExistsError as TopicExists
 
 from ingest.contract import RUN_HEADER, Deletion, Record, encode, posts_topic, record_key
@@ -33,11 +41,16 @@ MAX_IN_FLIGHT_BYTES: Final = 32 << 20
 BYTES_EACH: Final = 1 << 10
 """What a record in flight costs beside its own bytes, so that many small ones are bounded too."""
 REQUEST_TIMEOUT_MS: Final = 20_000
+REFUSED: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError, InvalidTimestampError)
+"""What Kafka says of a record itself, which no other attempt would change."""
 STOP_TIMEOUT_S: Final = 10.0
 REPLICAS: Final = 3
 
 Settled = Callable[[], None]
 """Called once the fate of a record is certain: acknowledged, or refused for good; never when Kafka is lost."""
+
+
+log = logging.getLogger(__name__)
 
 
 class _Queued(NamedTuple):
@@ -108,6 +121,8 @@ class Producer:
             await asyncio.wait_for(self._kafka.stop(), STOP_TIMEOUT_S if error is None else 1.0)
         except TimeoutError:
             await self._kafka.client.close()
+        except (KafkaError, OSError) as problem:  # all that counts was acknowledged before
+            log.warning("closing the connection to Kafka: %s", problem)
 
     async def send(self, record: Record, settled: Settled | None = None) -> None:
         """Waits only while too much is in flight; what becomes of the record is counted, and told to `settled`."""
@@ -190,11 +205,10 @@ class Producer:
 
     def _fail(self, records: list[_Queued], error: KafkaError) -> None:
         self.failed[type(error).__name__] += len(records)
-        # What a retry could mend comes back only when the time for retries is over.
-        if error.retriable or isinstance(error, ProducerClosed):
-            self._lost = str(error)
-        else:
+        if isinstance(error, REFUSED):
             self._settle(records)
+        else:  # a right, the leader or the producer is gone; what a retry could mend was retried for long enough
+            self._lost = str(error) or type(error).__name__
 
     def _settle(self, records: Iterable[_Queued]) -> None:
         self._heard_at = time.monotonic()

@@ -22,7 +22,7 @@ class ProgressLog:
     def __init__(self) -> None:
         self._shown_at = float("-inf")
         self._before: IngestReport | None = None
-        self._gaps = 0
+        self._last_gap: str | None = None
 
     def show(self, report: IngestReport) -> None:
         self._tell_gaps(report)
@@ -36,9 +36,10 @@ class ProgressLog:
 
     def _tell_gaps(self, report: IngestReport) -> None:
         if report.state is not None:
-            for gap in report.state.gaps[self._gaps :]:
-                log.warning("%s: lost for good: %s", report.source, gap)
-            self._gaps = len(report.state.gaps)
+            gaps = list(report.state.gaps)  # the newest; the oldest are dropped where there are many
+            new = gaps[gaps.index(self._last_gap) + 1 :] if self._last_gap in gaps else gaps
+            for self._last_gap in new:
+                log.warning("%s: lost for good: %s", report.source, self._last_gap)
 
 
 def line_of(report: IngestReport, before: IngestReport | None) -> str:

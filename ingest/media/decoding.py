@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from ingest.contract import Image
-from ingest.errors import MalformedMedia
+from ingest.errors import DecoderDown, MalformedMedia
 from ingest.media.sandbox import LENGTH_BYTES, READY, Answer
 from ingest.media.sanitize import MAX_BYTES
 
@@ -50,7 +50,14 @@ class Decoder:
 
     async def __aenter__(self) -> Decoder:
         try:
-            await asyncio.gather(*(worker.start() for worker in self._workers))
+            started = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
+            for problem in started:
+                if isinstance(problem, OSError):
+                    raise DecoderDown(
+                        f"no process comes up to decode pictures ({problem}): free memory or cores for it"
+                    )
+                if isinstance(problem, BaseException):
+                    raise problem
         except BaseException:
             await self._close()
             raise

@@ -151,7 +151,7 @@ class LatePictures:
             else:
                 self._tally.skipped[EMPTY] += 1
         finally:
-            fetching.cancel()
+            await cancel(fetching)
         held.release()
         del self._pending[post.id]
 

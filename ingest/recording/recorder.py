@@ -111,12 +111,15 @@ class Recorder:
         self._is_ending = True
         self._is_due.set()
         self._is_untidy.set()
-        await asyncio.gather(*self._tasks)
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             if self._lost is None:
                 await self._write()
                 await self._rotate()
                 await self.compact()
+            for problem in ended:
+                if isinstance(problem, Exception):
+                    raise problem
         finally:
             if self._open is not None:
                 self._open.abandon()

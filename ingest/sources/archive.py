@@ -119,7 +119,7 @@ def _decoded(line: bytes, where: str) -> Record | Skipped:
         if schema > SCHEMA_VERSION:
             raise BadSource(f"{where}: schema {schema}, this reads up to {SCHEMA_VERSION}: upgrade Moodstream")
         record: Record = _decoder.decode(line)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Skipped(reason="unreadable archive line", item=f"{where}: {error}")
     return record
 

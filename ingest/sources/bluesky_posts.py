@@ -12,7 +12,7 @@ from ingest.authors import AuthorHash
 from ingest.contract import MAX_IMAGES, Deletion, Post
 from ingest.sources.bluesky_wire import POSTS, Commit, Event, Position
 from ingest.sources.items import EDIT_STEP, Draft, Item, MediaLink, Skipped
-from ingest.sources.live import clamped
+from ingest.sources.live import UNREADABLE, clamped
 from ingest.sources.times import parse_time
 
 SOURCE: Final = "bluesky"
@@ -31,6 +31,8 @@ _TID: Final = re.compile(r"[234567a-j][234567a-z]{12}")
 _TID_DIGITS: Final = {digit: value for value, digit in enumerate("234567abcdefghijklmnopqrstuvwxyz")}
 _BEGINNING: Final = datetime(2022, 11, 1, tzinfo=UTC)
 """No post of Bluesky's is older, by the clocks of its servers."""
+MAX_SECONDS: Final = (1 << 30) - 1
+"""Of a revision, which travels in 32 bits."""
 _NOTHING: Final = msgspec.Raw()
 
 
@@ -127,7 +129,7 @@ class PostReader:
             return self._deletion(event, post_id=post_id)
         try:
             record = _record_of(commit.record)
-        except (msgspec.MsgspecError, ValueError):
+        except UNREADABLE:
             return Skipped(reason="malformed post", item=post_id)
         return self._draft(event, commit, record, post_id)
 
@@ -214,12 +216,14 @@ def _revision(commit: Commit) -> int:
         return EDIT_STEP
     if written_at is None or not _BEGINNING <= written_at <= edited_at:
         written_at = _BEGINNING
-    return EDIT_STEP * max(1, int((edited_at - written_at) / timedelta(seconds=1)))
+    seconds = int((edited_at - written_at) / timedelta(seconds=1))
+    return EDIT_STEP * min(max(1, seconds), MAX_SECONDS)
 
 
 def _sides(size: _Size) -> dict[str, int]:
-    """Of the original; a ratio (4:3) tells no size."""
-    return {"width": size.width, "height": size.height} if min(size.width, size.height) >= 32 else {}
+    """Of the original; a ratio (4:3) tells no size, nor does a number no picture has."""
+    is_size = min(size.width, size.height) >= 32 and max(size.width, size.height) <= 65_535
+    return {"width": size.width, "height": size.height} if is_size else {}
 
 
 def _urls(facets: msgspec.Raw, external: _External | None, warnings: list[str]) -> tuple[str, ...]:
@@ -242,6 +246,6 @@ def _tolerant(decode: Any, raw: msgspec.Raw, nothing: Any, warning: str, warning
         return nothing
     try:
         return decode(raw)
-    except (msgspec.MsgspecError, ValueError):
+    except UNREADABLE:
         warnings.append(warning)
         return nothing

@@ -25,6 +25,7 @@ from ingest.sources.bluesky_wire import (
     Notice,
     Position,
 )
+from ingest.sources.live import UNREADABLE
 
 OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -183,7 +184,7 @@ def _parsed(url: str) -> tuple[str, str, str | None]:
 
 def _told(body: bytes) -> tuple[str, str]:
     """Name and message of an XRPC error; empty where the body is none."""
-    with contextlib.suppress(msgspec.MsgspecError, ValueError):
+    with contextlib.suppress(*UNREADABLE):
         told = msgspec.json.decode(body, type=dict[str, object])
         return str(told.get("error", "")), str(told.get("message", "")).replace("\n", " ")[:200]
     return "", ""

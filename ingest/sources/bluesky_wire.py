@@ -14,6 +14,8 @@ from typing import Annotated, Final, Literal, NamedTuple, Protocol
 import msgspec
 import zstandard
 
+from ingest.sources.live import UNREADABLE
+
 POSTS: Final = "app.bsky.feed.post"
 MAX_EVENT_BYTES: Final = 1 << 20
 LOOK_BACK: Final = timedelta(hours=36)
@@ -148,7 +150,7 @@ class V1(Dialect):
     def decode(self, frame: bytes) -> Event | Notice:
         try:
             return self._decode(frame)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except UNREADABLE as error:
             raise MalformedEvent(str(error)) from error
 
 
@@ -196,7 +198,7 @@ class V2(Dialect):
     def decode(self, frame: bytes) -> Event | Notice:
         try:
             message = self._decode(frame)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except UNREADABLE as error:
             raise MalformedEvent(str(error)) from error
         if message.error:
             raise StreamEnded(f"{message.error}: {message.message}" if message.message else message.error)

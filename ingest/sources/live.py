@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
 from ingest.errors import BadCredentials
 
 LIVE: Final = ("bluesky", "x", "mastodon", "reddit", "rss")
@@ -16,6 +18,8 @@ LIVE: Final = ("bluesky", "x", "mastodon", "reddit", "rss")
 
 Phase = Literal["connecting", "live", "waiting", "stopped"]
 
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+"""What bytes from outside raise on being read: wrong, not UTF-8, nested a thousand deep, dates out of the calendar."""
 MAX_AGE: Final = timedelta(hours=48)
 MAX_AHEAD: Final = timedelta(minutes=5)
 
@@ -56,7 +60,12 @@ class Backoff:
 def clamped(created_at: datetime, ingested_at: datetime) -> tuple[datetime, datetime | None]:
     """Event time within [ingested - 48 h, + 5 min], and the original where it was outside: authors set their clocks."""
     at = min(max(created_at, ingested_at - MAX_AGE), ingested_at + MAX_AHEAD)
-    return at, created_at.astimezone(UTC) if at != created_at else None
+    if at == created_at:
+        return at, None
+    try:
+        return at, created_at.astimezone(UTC)
+    except OverflowError:  # the year 1 or 9999, which its zone pushes out of the calendar
+        return at, created_at.replace(tzinfo=UTC)
 
 
 def secret(environ: Mapping[str, str], name: str, *, where: str) -> str:

@@ -14,7 +14,7 @@ from ingest.authors import AuthorHash
 from ingest.contract import MAX_IMAGES, Post
 from ingest.sources.html_text import plain
 from ingest.sources.items import EDIT_STEP, Draft, MediaLink, Skipped
-from ingest.sources.live import clamped
+from ingest.sources.live import UNREADABLE, clamped
 
 SOURCE: Final = "mastodon"
 MALFORMED: Final = "malformed status"
@@ -80,7 +80,7 @@ def read_status(data: str | bytes | msgspec.Raw) -> Status | None:
     """None for what is no status."""
     try:
         status = _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError):
+    except UNREADABLE:
         return None
     return status if is_number(status.id) else None
 
@@ -198,4 +198,4 @@ def _web(url: str | None) -> str | None:
 
 
 def _aware(time: datetime) -> datetime:
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -15,7 +15,7 @@ from ingest.authors import AuthorHash
 from ingest.contract import MAX_IMAGES, Post
 from ingest.sources.html_text import plain
 from ingest.sources.items import EDIT_STEP, Draft, MediaLink, Skipped
-from ingest.sources.live import MAX_AGE, clamped
+from ingest.sources.live import MAX_AGE, UNREADABLE, clamped
 
 SOURCE: Final = "reddit"
 MEDIA_HOSTS: Final = ("preview.redd.it", "i.redd.it", "external-preview.redd.it")
@@ -87,7 +87,7 @@ def read_listing(body: bytes) -> list[Thing | Unreadable]:
 
 
 def _thing(child: msgspec.Raw) -> Thing | Unreadable:
-    with suppress(msgspec.MsgspecError, ValueError):
+    with suppress(*UNREADABLE):
         thing = msgspec.json.decode(msgspec.json.decode(child, type=_Child).data, type=Thing)
         if _NAME.fullmatch(thing.name):
             return thing

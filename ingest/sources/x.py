@@ -25,8 +25,8 @@ from ingest.authors import AuthorHash
 from ingest.errors import BadCredentials, BadSource, BadTopics
 from ingest.sources import x_batch, x_rules
 from ingest.sources.items import Draft, Item, Kind, Skipped
-from ingest.sources.live import SourceState, secret
-from ingest.sources.x_api import API, GET_TOKEN, READ_TIMEOUT_S, TOKEN, UNREADABLE, Retries, Sleep, open_client
+from ingest.sources.live import UNREADABLE, SourceState, secret
+from ingest.sources.x_api import API, GET_TOKEN, READ_TIMEOUT_S, TOKEN, Retries, Sleep, open_client
 from ingest.sources.x_batch import PostLog
 from ingest.sources.x_budget import UsageCounter, open_counter, state_folder
 from ingest.sources.x_compliance import PARTITIONS, STREAMS, SeenPosts

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from ingest.errors import BadCredentials, BadSource, SourceUnreachable
-from ingest.sources.live import Backoff, SourceState
+from ingest.sources.live import UNREADABLE, Backoff, SourceState
 
 API: Final = "https://api.x.com"
 TOKEN: Final = "MOODSTREAM_X_TOKEN"
@@ -30,7 +30,6 @@ ATTEMPTS_AT_START: Final = 5
 """A host never reached is given up after so many; one that was there before is tried for ever."""
 MAX_ERROR_BYTES: Final = 1 << 16
 MAX_REASON: Final = 200
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not the JSON they should be."""
 
 Cause = Literal["network", "http", "rate limit"]

@@ -12,10 +12,9 @@ from typing import Final
 import httpx
 import msgspec
 
-from ingest.sources.live import SourceState
+from ingest.sources.live import UNREADABLE, SourceState
 from ingest.sources.x_api import (
     READ_TIMEOUT_S,
-    UNREADABLE,
     NoRules,
     Retries,
     Sleep,

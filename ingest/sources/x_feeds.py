@@ -11,8 +11,7 @@ from typing import Final
 from ingest.authors import AuthorHash
 from ingest.errors import BadCredentials
 from ingest.sources.items import Item
-from ingest.sources.live import SourceState
-from ingest.sources.x_api import UNREADABLE
+from ingest.sources.live import UNREADABLE, SourceState
 from ingest.sources.x_compliance import SeenPosts, outcome_of, read_events
 from ingest.sources.x_connection import Connection
 

@@ -37,6 +37,15 @@ def test_the_cursor_is_that_of_the_oldest_item_on_its_way() -> None:
     assert cursors.safe("10") == "9"
 
 
+def test_a_first_run_that_is_killed_early_has_a_cursor_too() -> None:
+    cursors = Cursors(None)
+    first = cursors.hold("1")
+    cursors.hold("2")
+    assert cursors.safe("2") == "1"
+    first.release()
+    assert cursors.safe("2") == "1"
+
+
 @given(st.lists(st.sampled_from(["item", "settle", "look"]), max_size=60), st.randoms(use_true_random=False))
 def test_a_restart_from_the_cursor_misses_no_item_that_was_not_settled(steps: list[str], random: Random) -> None:
     """Cursor n means: what was yielded first comes again from item n + 1 on."""

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 import ingest
-from ingest.errors import MalformedMedia
+from ingest.errors import DecoderDown, MalformedMedia
 from ingest.media.decoding import MAX_WAITING_BYTES, Decoder
 from ingest.media.sandbox import LENGTH_BYTES
 from ingest.media.sanitize import MAX_BYTES, make_safe
@@ -208,7 +208,7 @@ async def test_no_secret_of_the_environment_reaches_a_process(monkeypatch: pytes
 async def test_a_decoder_that_cannot_start_says_so_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
     monkeypatch.setattr("sys.executable", "/bin/true")
-    with pytest.raises(OSError, match="does not start"):
+    with pytest.raises(DecoderDown, match="does not start"):
         async with Decoder():
             pass
     assert children() == before

@@ -53,9 +53,13 @@ def test_gaps_and_a_slow_kafka_are_said_aloud(
         progress.show(report(10, state=live()))
         progress.show(report(20, state=live(gaps=["2 h before the look-back"]), waited_s=4.0))
         progress.show(report(30, state=live(gaps=["2 h before the look-back"]), waited_s=4.0))
+        progress.show(report(40, state=live(gaps=["2 h before the look-back", "a minute"]), waited_s=4.0))
+        progress.show(report(50, state=live(gaps=["a minute", "another"]), waited_s=4.0))  # only the newest are kept
     assert [record.getMessage() for record in caplog.records] == [
         "bluesky: lost for good: 2 h before the look-back",
         "Kafka is slow: reading bluesky was held up 40 % of the time",
+        "bluesky: lost for good: a minute",
+        "bluesky: lost for good: another",
     ]
 
 

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.partitioner import murmur2 as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.contract import MAX_IMAGES, Deletion, Image, Post, decode
+from ingest.errors import BrokerUnreachable
 from ingest.partitioning import murmur2, partition_of
 from ingest.producer import MAX_BATCH_BYTES, RECORD_ROOM, Producer
 from ingest.settings import Settings
@@ -74,3 +76,21 @@ async def test_who_waits_for_room_and_is_cancelled_has_sent_nothing(
         await asyncio.wait({waiting})
         await producer.flush()
         assert producer.sent == 1
+
+
+async def test_an_error_that_is_not_about_the_record_ends_the_run_and_settles_nothing(
+    settings: Settings, make_post: Callable[..., Post], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[str] = []
+
+    async def refused(*_: object, **__: object) -> None:
+        raise TopicAuthorizationFailedError("no right to write")
+
+    async with Producer(settings, run="r") as producer:
+        monkeypatch.setattr(producer._kafka, "send_batch", refused)
+        await producer.send(make_post("x:1"), lambda: settled.append("x:1"))
+        with pytest.raises(BrokerUnreachable, match="no right to write"):
+            for number in range(100):
+                await producer.send(make_post(f"x:{number}"))
+                await asyncio.sleep(0.05)
+    assert settled == []

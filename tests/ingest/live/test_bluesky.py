@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from ingest.authors import AuthorHash
-from ingest.contract import Deletion
+from ingest.contract import Deletion, decode, encode
 from ingest.errors import BadSource, SourceUnreachable
 from ingest.sources.bluesky import PUBLIC_HOSTS, Bluesky, open_bluesky
 from ingest.sources.bluesky_posts import PostReader, tid_time
@@ -94,6 +94,28 @@ def test_a_post_has_address_author_and_language() -> None:
 @pytest.mark.parametrize("langs", [[], None, [""]])
 def test_a_post_may_name_no_language(langs: list[str] | None) -> None:
     assert draft_of(langs=langs).post.lang is None
+
+
+@pytest.mark.parametrize("created_at", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_out_of_the_calendar_costs_no_post(created_at: str) -> None:
+    post = draft_of(createdAt=created_at).post
+    assert post.original_created_at is not None and abs(post.created_at - datetime.now(UTC)) < timedelta(days=3)
+    assert decode(encode(post)) == post
+
+
+def test_what_is_nested_a_thousand_deep_is_malformed() -> None:
+    deep = b"[" * 5000 + b"]" * 5000
+    raw = msgspec.Raw(b'{"text":"hello","x":' + deep + b"}")
+    event = Event(AUTHOR, microseconds(NOW), "commit", Commit("create", "app.bsky.feed.post", RKEY, RKEY, raw))
+    assert isinstance(PostReader(authors=AUTHORS).item_of(event), Skipped)
+
+
+def test_a_forged_revision_and_size_stay_within_their_fields() -> None:
+    draft = item_of(post_record("hello", NOW), operation="update", rev="jzzzzzzzzzzzz")
+    assert isinstance(draft, Draft) and draft.post.revision < 1 << 31
+    huge = image(1) | {"aspectRatio": {"width": 1 << 40, "height": 900}}
+    (link,) = draft_of(embed={"$type": "app.bsky.embed.images", "images": [huge]}).links
+    assert (link.width, link.height) == (None, None)
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -47,6 +47,12 @@ Done = Callable[[list[Item]], bool]
 async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
     async with request.param() as upstream:
         yield upstream
+
+
+def only(able: Callable[[Any], object]) -> pytest.MarkDecorator:
+    """Runs a test against those upstreams alone whose protocol can do what it is about."""
+    chosen = [upstream for upstream in UPSTREAMS if able(upstream)]
+    return pytest.mark.parametrize("upstream", chosen, indirect=True, ids=lambda upstream: upstream.__name__)
 
 
 async def read(source: LiveSource, done: Done) -> list[Item]:
@@ -188,10 +194,9 @@ async def test_what_happens_while_away_comes_later_or_is_a_gap(upstream: Upstrea
         assert len(source.state.gaps) == 1, "what a stream without memory may have lost is said aloud"
 
 
+@only(lambda upstream: upstream.resumes)
 @pytest.mark.parametrize("stopped_after", range(1, 5))
 async def test_a_new_run_goes_on_at_the_cursor(upstream: Upstream, stopped_after: int) -> None:
-    if not upstream.resumes:
-        pytest.skip("the upstream cannot go back")
     upstream.play(Script.of(*posts(1, 2, 3, 4, 5)))
     first = upstream.open()
     before: list[Item] = []
@@ -253,9 +258,8 @@ async def test_repeats_and_disorder_lose_nothing(upstream: Upstream) -> None:
     assert sorted(ids_of(items)) == sorted(upstream.post_id(number) for number in (1, 2, 3, 5))
 
 
+@only(lambda upstream: upstream.edits)
 async def test_an_edit_is_a_higher_revision_of_the_same_post(upstream: Upstream) -> None:
-    if not upstream.edits:
-        pytest.skip("the upstream does not tell of edits")
     items = await play(upstream, Create(1), Edit(1, 1), Create(2), Edit(1, 2), Create(3), until=(1, 2, 3))
     versions = [draft.post for draft in drafts_of(items) if draft.post.id == upstream.post_id(1)]
     assert [post.text for post in versions] == [text_of(1, edit) for edit in (0, 1, 2)]
@@ -264,9 +268,8 @@ async def test_an_edit_is_a_higher_revision_of_the_same_post(upstream: Upstream)
     assert all(post.created_at == time_of(1) for post in versions), "an edit does not move a post in time"
 
 
+@only(lambda upstream: upstream.deletes)
 async def test_a_deletion_follows_its_post(upstream: Upstream) -> None:
-    if not upstream.deletes:
-        pytest.skip("the upstream does not tell of deletions")
     items = await play(upstream, *posts(1, 2), Delete(1), Create(3), until=(1, 2, 3))
     deletions: list[Deletion] = deletions_of(items)
     assert {deletion.post_id for deletion in deletions} == {upstream.post_id(1)}
@@ -289,9 +292,9 @@ async def test_secrets_stay_out_of_logs_and_repr(upstream: Upstream, caplog: pyt
 
 
 @pytest.mark.data
+@only(lambda upstream: upstream.payload)
 async def test_the_payload_file_parses_completely(upstream: Upstream) -> None:
-    if upstream.payload is None:
-        pytest.skip("no payload file of this protocol")
+    assert upstream.payload is not None
     data = Path(os.environ.get("MOODSTREAM_DATA", Path(__file__).parents[4] / "shared" / "data"))
     file = data.parent / "payloads" / upstream.payload
     if not file.exists():
