@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,10 @@ import httpx
 import msgspec
 
 from ingest.contract import Deletion
+from ingest.errors import SourceUnreachable
+from ingest.sources.live import UNREADABLE
 from ingest.sources.times import parse_time
-from ingest.sources.x_api import UNREADABLE, Retries, Sleep, TryAgain, call, first_problem, sentence
+from ingest.sources.x_api import Retries, Sleep, TryAgain, call, first_problem, sentence
 from ingest.sources.x_posts import SOURCE
 
 PATH: Final = "/2/compliance/jobs"
@@ -38,23 +41,36 @@ class PostLog:
         self._folder, self._now = folder, now
 
     def add(self, version: str, first: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / f"{self._now():%Y-%m-%d}.txt").open("a", encoding="ascii") as file:
-            file.write(f"\n{version} {first}")  # newline first: it ends what a full disk cut short
+        """Raises SourceUnreachable: what is not kept could not be deleted later."""
+        with self._told():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / f"{self._now():%Y-%m-%d}.txt").open("a", encoding="ascii") as file:
+                file.write(f"\n{version} {first}")  # newline first: it ends what a full disk cut short
 
     def read(self) -> dict[str, str]:
-        """All versions kept → their first; files past their time are deleted."""
+        """All versions kept → their first; files past their time are deleted. Raises SourceUnreachable."""
         oldest = f"{self._now() - timedelta(days=KEPT_DAYS):%Y-%m-%d}.txt"
         first_of: dict[str, str] = {}
-        for file in sorted(self._folder.glob("????-??-??.txt")):
-            if file.name < oldest:
-                file.unlink()
-                continue
-            for line in file.read_text(encoding="ascii", errors="replace").splitlines():
-                version, _, first = line.partition(" ")
-                if version and first:  # a full disk leaves a part of a line
-                    first_of[version] = first
+        with self._told():
+            for file in sorted(self._folder.glob("????-??-??.txt")):
+                if file.name < oldest:
+                    file.unlink()
+                    continue
+                for line in file.read_text(encoding="ascii", errors="replace").splitlines():
+                    version, _, first = line.partition(" ")
+                    if version and first:  # a full disk leaves a part of a line
+                        first_of[version] = first
         return first_of
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SourceUnreachable(
+                f"cannot keep the ids of X's posts in {self._folder} ({error.strerror or type(error).__name__}): "
+                "make room there or let MOODSTREAM_STATE name another folder"
+            ) from error
 
 
 class _Job(msgspec.Struct):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingest.errors import BadCredentials
+from ingest.errors import BadCredentials, SourceUnreachable
 from ingest.sources.x_batch import PostLog
 from ingest.sources.x_compliance import SeenPosts
 from tests.ingest.live.upstream import Create, Script, deletions_of, drafts_of
@@ -102,6 +102,15 @@ def test_ids_are_kept_by_day_and_not_for_ever(tmp_path: Path) -> None:
     clock.at = NOON + timedelta(days=31)
     assert log.read() == {"20": "20"} and len(list((tmp_path / "x-posts").iterdir())) == 1
     assert PostLog(tmp_path / "nowhere").read() == {}
+
+
+def test_ids_that_cannot_be_kept_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x-posts").write_text("a file where the folder should be")
+    with pytest.raises(SourceUnreachable, match=r"X's posts in .*/x-posts \(File exists\): .* MOODSTREAM_STATE"):
+        PostLog(tmp_path / "x-posts").add("10", "10")
+    (tmp_path / "kept" / "2026-11-22.txt").mkdir(parents=True)
+    with pytest.raises(SourceUnreachable, match=r"X's posts in .*/kept \(Is a directory\): .* MOODSTREAM_STATE"):
+        PostLog(tmp_path / "kept", now=Clock(NOON)).read()
 
 
 async def test_posts_x_reports_gone_become_deletions_once(x: XUpstream) -> None:
