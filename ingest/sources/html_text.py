@@ -17,7 +17,10 @@ _PARAGRAPHS: Final = frozenset(
 _UNSEEN: Final = frozenset({"script", "style", "template", "noscript", "head", "title", "iframe", "object", "svg"})
 _VOID: Final = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
 _SPACES: Final = re.compile(r"[ \t\r\f\v\u00a0]+")
-_NO_TAG: Final = re.compile(r"<(?![^<>]*>)")
+_DECLARATION: Final = re.compile(r"<[!?][^<>]*>")
+_NO_TAG: Final = re.compile(r"<(?![^<>!?][^<>]*>)")
+_NO_NUMBER: Final = re.compile(r"&#[0-9]{1000,};?")
+"""Python reads no number of more than 4,300 digits."""
 _TOO_MANY_BREAKS: Final = re.compile(r"\n{3,}")
 
 
@@ -49,13 +52,17 @@ def read_html(html: str) -> Readable:
 
 
 def _tame(html: str) -> str:
-    """Without comments, and each < that begins no tag escaped: at "<a <a <a …" html.parser takes minutes."""
+    """Without comments and declarations, and each < that begins no tag escaped.
+
+    At "<a <a <a …" html.parser takes minutes, and at "<![foo[x]]>" or a number without end it raises.
+    """
     parts, start = [], 0
     while (opened := html.find("<!--", start)) >= 0:
         parts.append(html[start:opened])
         closed = html.find("-->", opened + 4)
         start = closed + 3 if closed >= 0 else len(html)
-    return _NO_TAG.sub("&lt;", "".join((*parts, html[start:])))
+    tags = _DECLARATION.sub("", "".join((*parts, html[start:])))
+    return _NO_NUMBER.sub("\ufffd", _NO_TAG.sub("&lt;", tags))
 
 
 def plain(html: str) -> str:

@@ -69,6 +69,8 @@ def test_pictures_are_found() -> None:
         "<!--",
         "<![CDATA[",
         "<![CDATA[>",
+        "<![",
+        "<!",
         "</",
         "<?",
         "&",
@@ -85,3 +87,21 @@ def test_no_markup_takes_long(bad: str) -> None:
     began = time.perf_counter()
     plain(bad * (1_000_000 // len(bad)))
     assert time.perf_counter() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("late<![foo[x]]> again", "late again"),
+        ("late<![ x ]> again", "late again"),
+        ("<!DOCTYPE html [<!FOO>]><p>late</p>", "<!DOCTYPE html []>\n\nlate"),
+        ("<!DOCTYPE html><?xml version='1.0'?><p>late</p>", "late"),
+        ("<<!x>![foo[x]]>late", "<![foo[x]]>late"),
+        ("<![foo[<b>late</b>]]>", "<![foo[late]]>"),
+        (f"<p title='&#{'9' * 5000};'>late &#{'9' * 5000};</p>", "late \ufffd"),
+        ("a <> b", "a <> b"),
+    ],
+)
+def test_declarations_and_endless_numbers_do_not_raise(html: str, text: str) -> None:
+    """html.parser raises AssertionError and ValueError for some of these."""
+    assert plain(html) == text
