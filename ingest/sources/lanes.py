@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from ingest.errors import SourceUnreachable
+from ingest.errors import BadCredentials, SourceUnreachable
 from ingest.sources.items import Draft, Item
 from ingest.sources.live import Backoff, Phase, SourceState
 from ingest.sources.patient_http import TryAgain
@@ -42,6 +42,7 @@ class Lane:
         self.detail = ""
         self.failures = 0
         self.is_reached = False
+        self.has_answered = False
         self._lanes = lanes
         self._is_lost = False
         self._has_read = False
@@ -58,7 +59,7 @@ class Lane:
         """The upstream took a connection."""
         if self._is_lost:
             self._lanes.state.reconnects += 1
-        self.is_reached, self._is_lost = True, False
+        self.is_reached, self.has_answered, self._is_lost = True, True, False
 
     def live(self, detail: str) -> None:
         """What comes from now on is of now."""
@@ -120,7 +121,8 @@ class Lanes:
     async def read(self, readers: Mapping[str, Reader], *, aside: Reader | None = None) -> AsyncGenerator[Item, None]:
         """Items of all lanes as they come. `aside` reads beside them, and does not count for how the source is.
 
-        Raises what a reader raises beside TryAgain, and SourceUnreachable if no lane was reached or all have ended.
+        Raises what a reader raises beside TryAgain (and BadCredentials, where the same were good before), and
+        SourceUnreachable if no lane was reached or all have ended.
         """
         self.queue = asyncio.Queue(MAX_WAITING)
         self._positions = {name: position for name, position in self._positions.items() if name in readers}
@@ -162,6 +164,10 @@ class Lanes:
                 except TryAgain as trouble:
                     problem, after_s = trouble.problem, trouble.after_s or 0.0
                     lane.is_reached = lane.is_reached or trouble.is_there
+                except BadCredentials as refused:
+                    if not self._was_let_in(lane):
+                        raise
+                    problem, after_s = str(refused), 0.0  # it may pass; if not, the remedy is told all the while
                 if lane.lost():
                     waits, lane.failures = self._backoff.waits(), 0
                 lane.failures += 1
@@ -175,6 +181,10 @@ class Lanes:
                 await self.queue.put(SourceUnreachable(f"nothing is left to read: {self.state.detail}"))
         except Exception as error:
             await self.queue.put(error)
+
+    def _was_let_in(self, lane: Lane) -> bool:
+        """Did the upstream take these credentials in this run? Those of the reader aside are every lane's."""
+        return lane.has_answered or (lane not in self._lanes and any(other.has_answered for other in self._lanes))
 
     def _give_up_if_never_reached(self) -> None:
         if all(lane.failures >= FIRST_ATTEMPTS and not lane.is_reached for lane in self._lanes):

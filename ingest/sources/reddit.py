@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ingest.authors import AuthorHash
 from ingest.contract import Deletion
-from ingest.errors import BadSource
+from ingest.errors import BadCredentials, BadSource
 from ingest.sources.items import Draft, Item, Kind, LiveSource, Skipped
 from ingest.sources.lanes import Lane, Lanes, Sleep
 from ingest.sources.live import MAX_AGE, Backoff, SourceState, secret
@@ -144,7 +144,7 @@ class Reddit:
     async def _recheck(self, due: list[Check], api: RedditApi, lane: Lane) -> None:
         try:
             things = await api.listing("/api/info", id=",".join(check.name for check in due))
-        except TryAgain:
+        except (TryAgain, BadCredentials):  # asked again later, either way
             for check in reversed(due):
                 self._rechecks.failed(check)
             raise

@@ -328,6 +328,20 @@ async def test_a_server_that_wants_a_token_says_how_to_get_one(instance: Instanc
         await take(mastodon(instance), 1)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_after_a_good_start_is_waited_out(instance: Instance, status: int) -> None:
+    source = mastodon(instance)
+    async with reading(source) as items:
+        await until(lambda: source.state.phase == "live")
+        instance.refusals["/api/v1/streaming/public"] = status
+        instance.cut()
+        await until(lambda: f"wants a token (HTTP {status})" in source.state.detail)
+        assert "MOODSTREAM_MASTODON_TOKEN" in source.state.detail and "again in" in source.state.detail
+        instance.write(made_up_status(1, instance.address))
+        del instance.refusals["/api/v1/streaming/public"]
+        await until(lambda: items and source.state.phase == "live")
+
+
 async def test_a_token_goes_to_its_own_server_only(instance: Instance) -> None:
     async with Instance() as other:
         source = open_mastodon(

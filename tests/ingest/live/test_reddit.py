@@ -238,6 +238,33 @@ async def test_a_wrong_secret_is_said_without_it(site: RedditSite, status: int) 
     assert "made-up" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("path", ["/r/trams/new", "/api/v1/access_token"])
+async def test_a_refusal_after_a_good_start_is_waited_out(site: RedditSite, path: str) -> None:
+    site.write(made_up_post(1))
+    source = reddit(site)
+    async with reading(source) as items:
+        await until(lambda: items and source.state.detail == "2 of 2 live")
+        site.refusals[path] = (401, {"error": 401})
+        site.tokens += 1  # the one in use is no longer good
+        await until(lambda: "MOODSTREAM_REDDIT_CLIENT_ID" in source.state.detail)
+        site.write(made_up_post(2))
+        del site.refusals[path]
+        await until(lambda: len(items) == 2 and source.state.detail == "2 of 2 live")
+
+
+async def test_a_refusal_of_asking_again_does_not_end_what_works(site: RedditSite) -> None:
+    clock = Clock()
+    site.write(made_up_post(1))
+    async with reading(reddit(site, clock=clock)) as items:
+        await until(lambda: items)
+        site.things[name_of(1)] = made_up_post(1, edit=1)
+        site.refusals["/api/info"] = (403, {})
+        clock.now = FIRST_S
+        await until(lambda: [request.path for request in site.requests].count("/api/info") > 1)
+        del site.refusals["/api/info"]
+        await until(lambda: len(items) == 2)
+
+
 async def test_an_answer_without_a_token_is_said(site: RedditSite) -> None:
     site.refusals["/api/v1/access_token"] = (200, {"error": "unsupported_grant_type"})
     with pytest.raises(BadCredentials, match="gives no token"):
