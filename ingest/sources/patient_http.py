@@ -45,12 +45,14 @@ class Answer(NamedTuple):
     moved: bool = False
 
 
-def open_client(*, timeout_s: float = DEADLINE_S, user_agent: str = USER_AGENT) -> httpx.AsyncClient:
-    """A client that follows a few redirects; httpx keeps credentials from other hosts on the way."""
+def open_client(
+    *, timeout_s: float = DEADLINE_S, user_agent: str = USER_AGENT, follow_redirects: bool = True
+) -> httpx.AsyncClient:
+    """A client that follows a few redirects, or none; httpx keeps credentials from other hosts on the way."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None),
         headers={"User-Agent": user_agent},
-        follow_redirects=True,
+        follow_redirects=follow_redirects,
         max_redirects=MAX_REDIRECTS,
         limits=httpx.Limits(max_connections=None),  # one open stream per channel
     )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -19,12 +19,14 @@ import httpx
 
 from ingest.authors import AuthorHash
 from ingest.errors import BadSource
+from ingest.media.guard import Resolve, SystemResolver
 from ingest.sources.items import EDIT_STEP, Item, Kind, LiveSource, Skipped
 from ingest.sources.lanes import Lane, LaneEnded, Lanes, Sleep
 from ingest.sources.live import MAX_AGE, Backoff, SourceState
-from ingest.sources.patient_http import DEADLINE_S, Answer, ask, open_client, refusal
+from ingest.sources.patient_http import DEADLINE_S, Answer, open_client, refusal
 from ingest.sources.rss_document import Document, read_document
 from ingest.sources.rss_entries import SOURCE, digest, draft_of, entry_id, revision, revision_after, written_at
+from ingest.sources.rss_redirects import PrivateTarget, follow
 
 if TYPE_CHECKING:  # it opens this source
     from ingest.sources.detect import SourceOptions
@@ -42,7 +44,8 @@ ACCEPT: Final = "application/atom+xml, application/rss+xml, application/rdf+xml,
 class Rss:
     """Entries of feeds, from those of the last two days on.
 
-    feeds: their addresses. deadline_s: a document that takes longer is given up.
+    feeds: their addresses. deadline_s: a document that takes longer is given up. resolve: host and port → addresses,
+    the operating system's by default.
     """
 
     name = SOURCE
@@ -57,10 +60,11 @@ class Rss:
         backoff: Backoff = BACKOFF,
         sleep: Sleep = asyncio.sleep,
         deadline_s: float = DEADLINE_S,
+        resolve: Resolve | None = None,
     ) -> None:
         self.state = SourceState()
         self._lanes = Lanes(self.state, backoff=backoff, sleep=sleep, cursor=cursor)
-        self._authors, self._sleep, self._deadline_s = authors, sleep, deadline_s
+        self._authors, self._sleep, self._deadline_s, self._resolve = authors, sleep, deadline_s, resolve
         self._feeds = {feed.name: feed for feed in map(_Feed, feeds)}
         if not self._feeds:
             raise BadSource("there is no feed to read: give the address of one, such as https://example.org/feed.xml")
@@ -74,15 +78,21 @@ class Rss:
     async def __aiter__(self) -> AsyncGenerator[Item, None]:
         for feed in self._feeds.values():
             feed.forget()  # what was read but not handed on is read again
-        async with open_client(timeout_s=self._deadline_s) as client:
-            readers = {name: partial(self._poll, client, feed) for name, feed in self._feeds.items()}
-            async with aclosing(self._lanes.read(readers)) as items:
-                async for item in items:
-                    yield item
+        with closing(SystemResolver()) as system:
+            async with open_client(timeout_s=self._deadline_s, follow_redirects=False) as client:
+                get = partial(follow, client, resolve=self._resolve or system, deadline_s=self._deadline_s)
+                readers = {name: partial(self._poll, get, feed) for name, feed in self._feeds.items()}
+                async with aclosing(self._lanes.read(readers)) as items:
+                    async for item in items:
+                        yield item
 
-    async def _poll(self, client: httpx.AsyncClient, feed: _Feed, lane: Lane) -> None:
+    async def _poll(self, get: Callable[..., Awaitable[Answer]], feed: _Feed, lane: Lane) -> None:
         headers = {"Accept": ACCEPT, **_conditions(lane.position)}
-        answer = await ask(client, "GET", feed.url, headers=headers, deadline_s=self._deadline_s)
+        try:
+            answer = await get(feed.url, own_url=feed.first_url, headers=headers)
+        except PrivateTarget:
+            self.state.skipped["redirect to an address that is not public"] += 1
+            raise
         if answer.moved:
             feed.url = answer.url
         if answer.status == 200:

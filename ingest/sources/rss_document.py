@@ -11,6 +11,7 @@ import json
 import sys
 from contextlib import suppress
 from io import BytesIO
+from math import isfinite
 from typing import Any, Final, NamedTuple
 from xml.parsers import expat
 
@@ -67,13 +68,16 @@ def is_well_formed(body: bytes) -> bool:
 
 
 def parse(body: bytes, *, url: str, content_type: str) -> Document:
-    """Blocking. Raises TryAgain for what is no feed."""
-    parsed = feedparser.parse(
-        BytesIO(body),  # bytes that look like an address or a path would be opened
-        response_headers={"content-type": content_type, "content-location": url},
-        resolve_relative_uris=False,  # both parse the HTML of every entry, which is done later for those that are new
-        sanitize_html=False,
-    )
+    """Blocking. Raises TryAgain for what is no feed, or one feedparser stumbles over."""
+    try:
+        parsed = feedparser.parse(
+            BytesIO(body),  # bytes that look like an address or a path would be opened
+            response_headers={"content-type": content_type, "content-location": url},
+            resolve_relative_uris=False,  # both parse the HTML of every entry, which is done later for new ones
+            sanitize_html=False,
+        )
+    except Exception as error:  # feedparser raises anything on odd input
+        raise TryAgain(f"a feed that feedparser cannot read ({type(error).__name__})") from error
     if not parsed.get("version") and not parsed.entries:
         raise TryAgain(_NO_FEED)
     return Document(parsed.feed, parsed.entries, bool(parsed.bozo), _pace_s(parsed.feed))
@@ -86,7 +90,7 @@ def _pace_s(feed: Any) -> float | None:
         told.append(float(feed["ttl"]) * 60)
     with suppress(ValueError, TypeError, KeyError, ZeroDivisionError):
         told.append(_PERIODS_S[feed["sy_updateperiod"].strip()] / float(feed.get("sy_updatefrequency", 1)))
-    return max(told, default=None)
+    return max(filter(isfinite, told), default=None)  # NaN would upset the event loop's timers
 
 
 async def _parse_apart(body: bytes, *, url: str, content_type: str, limit_s: float) -> Document:

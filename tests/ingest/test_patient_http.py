@@ -95,6 +95,14 @@ async def test_it_tells_whether_an_address_moved_for_good(status: int, moved: bo
     assert (answered.url, answered.moved, answered.body) == ("https://feeds.example/b", moved, b"b")
 
 
+async def test_a_client_may_follow_no_redirects() -> None:
+    async with open_client(follow_redirects=False) as client:
+        client._transport = httpx.MockTransport(lambda request: httpx.Response(302, headers={"Location": "/b"}))
+        client._mounts = {}
+        answer = await ask(client, "GET", "https://feeds.example/a")
+    assert (answer.status, answer.url, answer.moved) == (302, "https://feeds.example/a", False)
+
+
 async def test_credentials_stay_with_their_host() -> None:
     seen: dict[str, str | None] = {}
 

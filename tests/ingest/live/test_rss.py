@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -13,8 +13,10 @@ from aiohttp import web
 
 from ingest.authors import AuthorHash
 from ingest.errors import BadSource, SourceUnreachable
+from ingest.media.guard import Resolve
 from ingest.sources.detect import SourceOptions
 from ingest.sources.items import Draft, MediaLink, Skipped
+from ingest.sources.lanes import FIRST_ATTEMPTS
 from ingest.sources.patient_http import TryAgain
 from ingest.sources.rss import Rss, open_rss
 from ingest.sources.rss_document import is_well_formed, parse, read_document
@@ -194,6 +196,21 @@ async def test_files_are_not_read_by_entities() -> None:
     assert entry["title"].replace("&x;", "").split() == ["a", "b"]
 
 
+@pytest.mark.parametrize("prefix", ["", "&nbsp;"])
+async def test_a_document_feedparser_stumbles_over_is_told(prefix: str) -> None:
+    """feedparser raises KeyError('where')."""
+    body = rss(item(f"<title>late{prefix}</title>"), "<item><gml:posList>1</gml:posList></item>")
+    body = body.replace(b"<rss ", b'<rss xmlns:gml="http://www.opengis.net/gml" ')
+    with pytest.raises(TryAgain, match="feedparser cannot read \\(KeyError\\)" if not prefix else "no feed"):
+        await read_document(body, url=URL, content_type="text/xml")
+
+
+@pytest.mark.parametrize("ttl", ["nan", "inf", "1e999"])
+def test_a_pace_that_is_no_number_is_none(ttl: str) -> None:
+    body = rss(item("<title>late</title>"), head=f"<ttl>{ttl}</ttl>")
+    assert parse(body, url=URL, content_type="application/xml").pace_s is None
+
+
 class Site:
     """A site with feeds under a test's hand: path → how to answer."""
 
@@ -221,9 +238,17 @@ async def site() -> AsyncIterator[Site]:
         yield site
 
 
-def feeds(site: Site, *paths: str, cursor: str | None = None, waits: Waits | None = None) -> Rss:
-    addresses = [site.address + path for path in paths or ("/feed.xml",)]
-    return Rss(authors=AuthorHash(b"key"), feeds=addresses, cursor=cursor, sleep=waits or Waits(), deadline_s=2.0)
+def feeds(
+    site: Site, *paths: str, cursor: str | None = None, waits: Waits | None = None, resolve: Resolve | None = None
+) -> Rss:
+    return Rss(
+        authors=AuthorHash(b"key"),
+        feeds=[site.address + path for path in paths or ("/feed.xml",)],
+        cursor=cursor,
+        sleep=waits or Waits(),
+        deadline_s=2.0,
+        resolve=resolve,
+    )
 
 
 async def test_an_unchanged_feed_is_asked_for_by_etag_and_date(site: Site) -> None:
@@ -289,6 +314,78 @@ async def test_a_feed_that_moved_is_read_at_its_new_place(site: Site) -> None:
         await until(lambda: len(site.requests) > 4)
     assert [request.path for request in site.requests][:4] == ["/feed.xml", "/new.xml", "/new.xml", "/new.xml"]
     assert len(items) == 1
+
+
+class Names:
+    """A resolver under a test's hand: host → addresses."""
+
+    def __init__(self, **addresses: Sequence[str]) -> None:
+        self.addresses, self.asked = addresses, list[str]()
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.asked.append(host)
+        if host not in self.addresses:
+            raise OSError("no such name")
+        return self.addresses[host]
+
+
+@pytest.mark.parametrize("status", [301, 302])
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.1"), ("::1",), ()])
+async def test_a_redirect_into_a_private_network_is_refused(
+    site: Site, status: int, addresses: tuple[str, ...]
+) -> None:
+    site.show(made_up_feed([made_up_item(1)]), path="/new.xml")
+    site.refuse(301, path="/step.xml", Location=site.address.replace("127.0.0.1", "localhost") + "/new.xml")
+    site.refuse(status, Location="/step.xml")
+    source = feeds(site, resolve=Names(localhost=addresses))
+    with pytest.raises(SourceUnreachable, match="a redirect to localhost, whose address is not public"):
+        await take(source, 1)
+    assert {request.path for request in site.requests} == {"/feed.xml", "/step.xml"}
+    assert [request.path for request in site.requests].count("/feed.xml") == FIRST_ATTEMPTS, "it did not move"
+    assert source.state.skipped["redirect to an address that is not public"] == FIRST_ATTEMPTS
+
+
+async def test_a_redirect_to_a_public_host_is_followed_and_checked_at_every_poll(site: Site) -> None:
+    site.show(made_up_feed([made_up_item(1)]), path="/new.xml")
+    site.refuse(301, Location=site.address.replace("127.0.0.1", "localhost") + "/new.xml")
+    names = Names(localhost=("93.184.216.34",))
+    source = feeds(site, resolve=names)
+    async with reading(source) as items:
+        await until(lambda: len(site.requests) > 3)
+        assert [request.path for request in site.requests][:3] == ["/feed.xml", "/new.xml", "/new.xml"]
+        names.addresses = {"localhost": ("127.0.0.1",)}
+        await until(lambda: "whose address is not public" in source.state.detail)
+    assert len(items) == 1 and set(names.asked) == {"localhost"}
+
+
+@pytest.mark.parametrize(
+    ("there", "problem"),
+    [
+        ("/feed.xml", "redirects in a circle"),
+        ("http://nowhere.example/", "a redirect to nowhere.example, a name without address"),
+        ("http://a:b/", "connection lost"),
+        ("file:///etc/passwd", "name without address"),
+    ],
+)
+async def test_a_redirect_to_nowhere_ends_in_one_line(site: Site, there: str, problem: str) -> None:
+    site.refuse(302, Location=there)
+    with pytest.raises(SourceUnreachable, match=problem):
+        await take(feeds(site, resolve=Names()), 1)
+
+
+async def test_a_password_goes_along_on_its_own_host_only(site: Site) -> None:
+    site.show(made_up_feed([made_up_item(1)]), path="/new.xml")
+    site.refuse(302, Location=site.address + "/near.xml")
+    site.refuse(302, path="/near.xml", Location=site.address.replace("127.0.0.1", "localhost") + "/new.xml")
+    source = Rss(
+        authors=AuthorHash(b"key"),
+        feeds=[site.address.replace("//", "//me:word@") + "/feed.xml"],
+        sleep=Waits(),
+        deadline_s=2.0,
+        resolve=Names(localhost=("93.184.216.34",)),
+    )
+    await take(source, 1)
+    assert ["Authorization" in request.headers for request in site.requests[:3]] == [True, True, False]
 
 
 @pytest.mark.parametrize("status", [401, 410])
