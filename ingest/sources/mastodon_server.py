@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from ingest.errors import BadCredentials, BadSource
-from ingest.sources.live import secret
+from ingest.sources.live import UNREADABLE, secret
 from ingest.sources.mastodon_status import Status, read_status
 from ingest.sources.patient_http import ask, refusal
 
@@ -117,7 +117,7 @@ def address(server: str) -> str:
 def statuses_in(body: bytes) -> list[Status]:
     """Statuses of a REST answer, in the order of their numbers; none in what is no list."""
     items: list[msgspec.Raw] = []
-    with suppress(msgspec.MsgspecError):
+    with suppress(*UNREADABLE):
         items = msgspec.json.decode(body, type=list[msgspec.Raw])
     return sorted(filter(None, map(read_status, items)), key=lambda status: order(status.id))
 
@@ -128,6 +128,6 @@ def order(number: str) -> tuple[int, str]:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    with suppress(msgspec.MsgspecError, ValueError):
+    with suppress(*UNREADABLE):
         return msgspec.json.decode(body, type=dict[str, Any])
     return {}

@@ -12,6 +12,7 @@ import msgspec
 
 from ingest.errors import BadCredentials, BadSource
 from ingest.sources.lanes import Sleep
+from ingest.sources.live import UNREADABLE
 from ingest.sources.patient_http import Answer, TryAgain, ask, refusal
 from ingest.sources.reddit_things import Thing, Unreadable, read_listing
 
@@ -61,7 +62,7 @@ class RedditApi:
                 self._token = None
                 answer = await self._get(path, params)
         self._check(answer, path)
-        with suppress(msgspec.MsgspecError):
+        with suppress(*UNREADABLE):
             return read_listing(answer.body)
         raise TryAgain("an answer that is no listing")
 
@@ -138,6 +139,6 @@ def _reason(body: bytes) -> Any:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    with suppress(msgspec.MsgspecError, ValueError):
+    with suppress(*UNREADABLE):
         return msgspec.json.decode(body, type=dict[str, Any])
     return {}
