@@ -101,7 +101,8 @@ class Pipeline:
 
     def start_replay(self, feed: Path, *options: str) -> Replay:
         """The same, not waited for."""
-        command = [sys.executable, "-m", "deploy", "replay", str(feed), "--json", *options]
+        arguments = (str(feed), "--json", "--namespace", self.namespace, *options)
+        command = [sys.executable, "-m", "deploy", "replay", *arguments]
         return Replay(command, {**os.environ, **self.environment()})
 
     def send(self, records: Sequence[Record | bytes | None], *, run: str) -> None:
