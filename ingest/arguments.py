@@ -118,12 +118,15 @@ def column_of(text: str) -> tuple[str, str]:
 
 def speed_of(text: str) -> float | None:
     """`max` → None; a factor above 0 → itself."""
-    if text == "max":
-        return None
+    return None if text == "max" else above_zero(text, "neither 'max' nor a factor above 0")
+
+
+def above_zero(text: str, otherwise: str = "not a number above 0") -> float:
+    """A finite number above 0; `otherwise` is what any other text is."""
     try:
-        speed = float(text)
+        number = float(text)
     except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 'max' nor a factor above 0")
-    return speed
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is {otherwise}")
+    return number

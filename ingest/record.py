@@ -21,7 +21,7 @@ from zlib import crc32
 import msgspec
 
 from ingest import arguments as ingest_arguments
-from ingest.arguments import Request
+from ingest.arguments import Request, above_zero
 from ingest.errors import ArchiveUnwritable, BadSource, IngestError, Misuse
 from ingest.opening import open_asked
 from ingest.recording.files import JSONL, PARQUET, ClosedFiles, Contents, locked
@@ -41,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=SUFFIXES, help="of the files once closed: jsonl (.jsonl.zst, default) or parquet"
     )
-    parser.add_argument("--rotate-mb", type=_above_zero, default=256, metavar="MB", help="close a file at this size")
+    parser.add_argument("--rotate-mb", type=above_zero, default=256, metavar="MB", help="close a file at this size")
     parser.add_argument(
-        "--rotate-minutes", type=_above_zero, default=60, metavar="MINUTES", help="close a file after this time"
+        "--rotate-minutes", type=above_zero, default=60, metavar="MINUTES", help="close a file after this time"
     )
     parser.add_argument(
-        "--keep-days", type=_above_zero, metavar="DAYS", help="remove files older than this (default: never)"
+        "--keep-days", type=above_zero, metavar="DAYS", help="remove files older than this (default: never)"
     )
     parser.add_argument(
         "--compact", action="store_true", help="SOURCE is a folder recorded to: erase what was deleted since, and end"
@@ -131,16 +131,6 @@ def compact(folder: Path, *, suffix: str | None = None, keep: timedelta | None =
 
 def _keep(options: argparse.Namespace) -> timedelta | None:
     return timedelta(days=options.keep_days) if options.keep_days is not None else None
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -20,6 +18,7 @@ from ingest.errors import MediaUnavailable
 from ingest.media.guard import AllowList, GuardedBackend, GuardedTransport, Resolve, SystemResolver, host_of
 from ingest.media.hosts import ASKED_REST_S, Host, Hosts
 from ingest.media.sanitize import MAGIC_BYTES, MAX_BYTES, kind_of
+from ingest.retry_after import retry_after_s
 
 CONNECT_S: Final = 3.0
 TOTAL_S: Final = 8.0
@@ -231,23 +230,11 @@ def _check_status(response: httpx.Response) -> None:
     """Passes 200 and a redirect with a target."""
     status, headers = response.status_code, response.headers
     if status in (429, 503):
-        raise _HostFailed(f"HTTP {status}", str(response.url), rest_s=_retry_after_s(headers.get("retry-after")))
+        raise _HostFailed(f"HTTP {status}", str(response.url), rest_s=retry_after_s(headers) or ASKED_REST_S)
     if status >= 500:
         raise _HostFailed(f"HTTP {status}", str(response.url))
     if status != 200 and not (status in _REDIRECTS and headers.get("location")):
         raise MediaUnavailable(f"HTTP {status}", str(response.url))
-
-
-def _retry_after_s(value: str | None) -> float:
-    """Retry-After in seconds, given as such or as a date."""
-    if value is None:
-        return ASKED_REST_S
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):
-        return ASKED_REST_S
 
 
 def _declared_kind(response: httpx.Response) -> str:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from ingest.errors import BadSource
+from ingest.retry_after import retry_after_s
 from ingest.sources.bluesky_wire import (
     LOOK_BACK,
     MAX_EVENT_BYTES,
@@ -50,12 +51,11 @@ class Refused(Exception):
     def by(cls, name: str, refusal: InvalidStatus) -> Refused:
         response = refusal.response
         error, message = _told(bytes(response.body or b""))
-        waits = response.headers.get("Retry-After", "")
         return cls(
             " ".join(filter(None, (f"{name}: HTTP {response.status_code}", error, message))),
             status=response.status_code,
             error=error,
-            retry_after_s=min(float(waits), MAX_RETRY_AFTER_S) if waits.isascii() and waits.isdigit() else 0.0,
+            retry_after_s=min(retry_after_s(response.headers) or 0.0, MAX_RETRY_AFTER_S),
         )
 
     @property

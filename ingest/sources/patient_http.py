@@ -7,12 +7,12 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import httpx
+
+from ingest.retry_after import retry_after_s
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole addresses, and some have a key in them
 
@@ -21,7 +21,6 @@ MAX_REDIRECTS: Final = 5
 MAX_BODY_BYTES: Final = 16 << 20
 MAX_EVENT_BYTES: Final = 2 << 20
 DEADLINE_S: Final = 30.0
-MAX_RETRY_AFTER_S: Final = 3600.0
 
 
 class TryAgain(Exception):
@@ -108,27 +107,6 @@ def refusal(status: int, headers: httpx.Headers) -> TryAgain:
     with suppress(ValueError):
         phrase += f" {HTTPStatus(status).phrase}"
     return TryAgain(phrase, after_s=retry_after_s(headers), is_there=status == 429)
-
-
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds the server asks to wait, as a number or a date, at most an hour; None if it does not ask."""
-    for name in ("retry-after", "x-ratelimit-reset"):
-        if value := headers.get(name):
-            seconds = _seconds_until(value)
-            if seconds is not None:
-                return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
-    return None
-
-
-def _seconds_until(value: str) -> float | None:
-    with suppress(ValueError):
-        seconds = float(value)
-        return seconds if seconds == seconds else None
-    for parse in (datetime.fromisoformat, parsedate_to_datetime):
-        with suppress(ValueError, TypeError):
-            at = parse(value)
-            return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
-    return None
 
 
 class LiveLines(httpx.AsyncByteStream):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ingest.sources.items import Draft
-from ingest.topics.definitions import Subject
+from ingest.topics.reading import Subject
 
 
 def subject_of(draft: Draft, descriptions: Iterable[str], *, has_images: bool) -> Subject:

@@ -11,8 +11,9 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
+from ingest.retry_after import retry_after_s
 from ingest.sources import patient_http
-from ingest.sources.patient_http import LiveLines, TryAgain, ask, open_client, problem_of, refusal, retry_after_s
+from ingest.sources.patient_http import LiveLines, TryAgain, ask, open_client, problem_of, refusal
 
 
 class Bytes(httpx.AsyncByteStream):
@@ -135,9 +136,9 @@ def test_waits_a_server_asks_for(headers: dict[str, str], seconds: float | None)
     assert retry_after_s(httpx.Headers(headers)) == seconds
 
 
-def test_waits_may_be_dates() -> None:
+def test_waits_may_be_dates_and_times() -> None:
     at = datetime.now(UTC) + timedelta(seconds=100)
-    for value in (format_datetime(at, usegmt=True), at.isoformat().replace("+00:00", "Z")):
+    for value in (format_datetime(at, usegmt=True), at.isoformat().replace("+00:00", "Z"), str(at.timestamp())):
         assert retry_after_s(httpx.Headers({"Retry-After": value})) == pytest.approx(100, abs=2)
 
 
