@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
-from types import TracebackType
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -14,7 +12,8 @@ from aiohttp import web
 from ingest.authors import AuthorHash
 from ingest.sources.items import Item, LiveSource
 from ingest.sources.mastodon import Mastodon
-from tests.ingest.live.http_stream import HttpConnection, http_server, refused
+from tests.ingest.live.http_stream import Handler, HttpConnection, refused
+from tests.ingest.live.http_upstream import HttpUpstream
 from tests.ingest.live.upstream import (
     READ_TIMEOUT_S,
     Create,
@@ -25,9 +24,6 @@ from tests.ingest.live.upstream import (
     Malformed,
     Noise,
     Raw,
-    Script,
-    Stage,
-    Waits,
     drafts_of,
     text_of,
     time_of,
@@ -95,7 +91,7 @@ def sse(kind: str, data: str) -> bytes:
     return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
-class MastodonUpstream:
+class MastodonUpstream(HttpUpstream):
     """The public timeline of one server; what happened while nobody listened stands in its REST timeline."""
 
     name = "mastodon"
@@ -107,31 +103,13 @@ class MastodonUpstream:
     malformed = len(_MALFORMED)
     payload = "mastodon_stream.sse"
 
-    def __init__(self) -> None:
-        self.address = ""
-        self.waits = Waits()
-        self._exits = AsyncExitStack()
-
-    async def __aenter__(self) -> MastodonUpstream:
-        self.address = await self._exits.enter_async_context(
-            http_server(
-                {
-                    "GET /api/v2/instance": self._instance,
-                    "GET /api/v1/streaming/public": self._stream,
-                    "GET /api/v1/timelines/public": self._timeline,
-                    "GET /api/v1/statuses": self._statuses,
-                }
-            )
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._exits.aclose()
-
-    def play(self, script: Script) -> None:
-        self.stage = Stage(self, script)
+    def routes(self) -> Mapping[str, Handler]:
+        return {
+            "GET /api/v2/instance": self._instance,
+            "GET /api/v1/streaming/public": self._stream,
+            "GET /api/v1/timelines/public": self._timeline,
+            "GET /api/v1/statuses": self._statuses,
+        }
 
     def open(self, *, cursor: str | None = None) -> LiveSource:
         return Mastodon(
@@ -207,9 +185,6 @@ class MastodonUpstream:
 
     def payload_events(self, data: bytes) -> Iterable[Raw]:
         return [Raw(event.rstrip(b"\n") + b"\n\n") for event in data.split(b"\n\n") if event.strip()]
-
-    def payload_is_read(self, items: Sequence[Item], source: LiveSource) -> bool:
-        return len(items) == 1
 
     def check_payload(self, items: Sequence[Item]) -> None:
         (draft,) = drafts_of(items)

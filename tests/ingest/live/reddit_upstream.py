@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
 
 from ingest.authors import AuthorHash
-from ingest.sources.items import Item, LiveSource
+from ingest.sources.items import LiveSource
 from ingest.sources.reddit import Reddit
-from tests.ingest.live.http_stream import HttpConnection, http_server, refused
+from tests.ingest.live.http_stream import Handler, refused
+from tests.ingest.live.http_upstream import HttpUpstream
 from tests.ingest.live.upstream import (
     READ_TIMEOUT_S,
     Create,
-    Cut,
     Delete,
     Edit,
     Event,
     Malformed,
-    Raw,
-    Script,
-    Stage,
-    Stall,
-    Waits,
     text_of,
     time_of,
 )
@@ -94,7 +86,7 @@ def listing(children: Sequence[Any]) -> dict[str, Any]:
     return {"kind": "Listing", "data": {"after": None, "before": None, "children": list(children)}}
 
 
-class RedditUpstream:
+class RedditUpstream(HttpUpstream):
     """One subreddit. Every poll of its new posts moves the script on to its next break."""
 
     name = "reddit"
@@ -104,34 +96,18 @@ class RedditUpstream:
     polled = True
     credentials = (*CLIENT, TOKEN)
     malformed = len(_MALFORMED)
-    payload = None
 
     def __init__(self) -> None:
-        self.address = ""
+        super().__init__()
         self._is_revoked = False  # a token that ends is renewed: a 401 that lasts is an app that is gone
-        self.waits = Waits()
-        self._exits = AsyncExitStack()
 
-    async def __aenter__(self) -> RedditUpstream:
-        self.address = await self._exits.enter_async_context(
-            http_server(
-                {
-                    "POST /api/v1/access_token": self._token,
-                    "GET /r/trams/new": self._new,
-                    "GET /r/trams/comments": self._comments,
-                    "GET /api/info": self._comments,
-                }
-            )
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._exits.aclose()
-
-    def play(self, script: Script) -> None:
-        self.stage = Stage(self, script)
+    def routes(self) -> Mapping[str, Handler]:
+        return {
+            "POST /api/v1/access_token": self._token,
+            "GET /r/trams/new": self._new,
+            "GET /r/trams/comments": self._comments,
+            "GET /api/info": self._comments,
+        }
 
     def open(self, *, cursor: str | None = None) -> LiveSource:
         return Reddit(
@@ -203,23 +179,4 @@ class RedditUpstream:
             children = children[: names.index(before)] if before in names else []
         body = json.dumps(listing(children)).encode()
         headers = {"Content-Type": "application/json", "X-Ratelimit-Remaining": "900", "X-Ratelimit-Reset": "500"}
-        connection = HttpConnection(request, headers=headers, chunk_bytes=self.stage.chunk_bytes)
-        if end is None:
-            await connection.response.prepare(request)
-            await connection.send(body)
-            return connection.response
-        async with connection:
-            if end.torn is not None or isinstance(end, Stall):
-                await connection.send_part(body[: len(body) // 2], slowly=isinstance(end, Stall))
-            if isinstance(end, Cut):
-                return connection.response
-            await asyncio.Event().wait()
-        return connection.response
-
-    def payload_events(self, data: bytes) -> Iterable[Raw]:
-        return ()
-
-    def payload_is_read(self, items: Sequence[Item], source: LiveSource) -> bool:
-        return True
-
-    def check_payload(self, items: Sequence[Item]) -> None: ...
+        return await self.answer_poll(request, body, end, headers=headers)

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Mapping
 from email.utils import format_datetime
-from types import TracebackType
 from typing import Final
 from xml.sax.saxutils import escape
 
 from aiohttp import web
 
 from ingest.authors import AuthorHash
-from ingest.sources.items import Item, LiveSource
+from ingest.sources.items import LiveSource
 from ingest.sources.rss import Rss
 from ingest.sources.rss_entries import entry_id
-from tests.ingest.live.http_stream import HttpConnection, http_server, refused
+from tests.ingest.live.http_stream import Handler, refused
+from tests.ingest.live.http_upstream import HttpUpstream
 from tests.ingest.live.upstream import (
     READ_TIMEOUT_S,
     Create,
-    Cut,
     Edit,
     Event,
     Malformed,
-    Raw,
-    Script,
-    Stage,
-    Stall,
-    Waits,
     text_of,
     time_of,
 )
@@ -59,7 +51,7 @@ def made_up_feed(items: Iterable[str]) -> bytes:
     ).encode()
 
 
-class RssUpstream:
+class RssUpstream(HttpUpstream):
     """One feed. Every poll moves the script on to its next break."""
 
     name = "rss"
@@ -69,24 +61,9 @@ class RssUpstream:
     polled = True
     credentials = ()
     malformed = len(_MALFORMED)
-    payload = None
 
-    def __init__(self) -> None:
-        self.address = ""
-        self.waits = Waits()
-        self._exits = AsyncExitStack()
-
-    async def __aenter__(self) -> RssUpstream:
-        self.address = await self._exits.enter_async_context(http_server({"GET /feed.xml": self._feed}))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._exits.aclose()
-
-    def play(self, script: Script) -> None:
-        self.stage = Stage(self, script)
+    def routes(self) -> Mapping[str, Handler]:
+        return {"GET /feed.xml": self._feed}
 
     def open(self, *, cursor: str | None = None) -> LiveSource:
         return Rss(
@@ -129,22 +106,4 @@ class RssUpstream:
         if end is None and request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers={"ETag": etag})
         headers = {"Content-Type": "application/rss+xml; charset=utf-8", "ETag": etag}
-        connection = HttpConnection(request, headers=headers, chunk_bytes=self.stage.chunk_bytes)
-        if end is None:
-            await connection.response.prepare(request)
-            await connection.send(body)
-            return connection.response
-        async with connection:
-            if end.torn is not None or isinstance(end, Stall):
-                await connection.send_part(body[: len(body) // 2], slowly=isinstance(end, Stall))
-            if not isinstance(end, Cut):
-                await asyncio.Event().wait()
-        return connection.response
-
-    def payload_events(self, data: bytes) -> Iterable[Raw]:
-        return ()
-
-    def payload_is_read(self, items: Sequence[Item], source: LiveSource) -> bool:
-        return True
-
-    def check_payload(self, items: Sequence[Item]) -> None: ...
+        return await self.answer_poll(request, body, end, headers=headers)
