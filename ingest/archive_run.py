@@ -1,4 +1,8 @@
-"""A run over a source whose pictures are at hand, archives and the sample feed: all in the source's order."""
+"""A run over a source whose pictures are at hand, archives and the sample feed: all in the source's order.
+
+Items are numbered from 1 as the source gives them, the same in every reading of an archive: `Producer` sends the number
+along, so that what an interrupted replay sends again is told from what is new.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ingest.clock import LATE, ReplayClock
 from ingest.contract import MAX_IMAGES, Deletion, Image, Post
 from ingest.errors import MalformedMedia
 from ingest.media.sanitize import make_safe
@@ -34,17 +39,18 @@ class _SafeImages(NamedTuple):
 
 
 _NO_IMAGES: Final = _SafeImages()
-_Waiting = tuple[Item, asyncio.Future[_SafeImages] | None]
+_Waiting = tuple[int, Item, asyncio.Future[_SafeImages] | None]
+OUTSIDE: Final = "outside of the time asked for"
 
 
 class ArchiveRun:
     """A reader that keeps pictures decoding ahead, and a sender that keeps the order; topics may be exchanged."""
 
-    def __init__(self, source: Source, sink: Sink, topics: Topics, *, speed: float | None) -> None:
+    def __init__(self, source: Source, sink: Sink, topics: Topics, *, clock: ReplayClock) -> None:
         self.topics = topics
         self.tally = Tally()
         self._source, self._sink = source, sink
-        self._clock = ReplayClock(speed if source.kind == "replay" else None)
+        self._clock = clock
         self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue(MAX_WAITING)
         self._pool = ThreadPoolExecutor(MEDIA_THREADS, "media")
         self._sending: asyncio.Task[None] | None = None
@@ -80,58 +86,47 @@ class ArchiveRun:
         loop = asyncio.get_running_loop()
         async with aclosing(aiter(self._source)) as items:
             async for item in items:
-                if isinstance(item, Draft):
-                    await self._clock.wait(item.post.created_at)
-                self.tally.read += 1
                 images = None
+                if isinstance(item, Draft):
+                    item = await self._in_time(item)
+                self.tally.read += 1
                 if isinstance(item, Draft) and item.pictures:
                     images = loop.run_in_executor(self._pool, _make_safe, item.pictures)
-                await self._waiting.put((item, images))
+                await self._waiting.put((self.tally.read, item, images))
                 if self.tally.read == limit:
                     return
 
+    async def _in_time(self, draft: Draft) -> Item:
+        """The item once it is due."""
+        created_at = draft.post.created_at
+        if not self._clock.covers(created_at):
+            return Skipped(reason=OUTSIDE, item=draft.post.id)
+        if await self._clock.wait(created_at, self.tally.read + 1):
+            self.tally.warnings[LATE] += 1
+        return draft
+
     async def _send_items(self) -> None:
         while (waiting := await self._waiting.get()) is not None:
-            item, images = waiting
+            number, item, images = waiting
             if isinstance(item, Skipped):
                 log.debug("skipped %s: %s", item.item, item.reason)
-                self.tally.skipped[item.reason] += 1
+                self.tally.skip(item.reason, item.item)
             elif isinstance(item, Deletion):
-                await self._sink.send(item)
+                await self._sink.send(item, number=number)
             elif (post := self._finish(item, await images if images is not None else _NO_IMAGES)) is not None:
-                await self._sink.send(post)
+                await self._sink.send(post, number=number)
 
     def _finish(self, draft: Draft, safe: _SafeImages) -> Post | None:
         """The post with images and topics; None if nothing of it is left."""
         self.tally.warnings.update(draft.warnings)
         self.tally.warnings.update(safe.refusals)
         if not draft.post.text.strip() and not safe.images:
-            self.tally.skipped[EMPTY] += 1
+            self.tally.skip(EMPTY, draft.post.id)
             return None
         subject = subject_of(draft, (image.alt for image in safe.images), has_images=bool(safe.images))
         return msgspec.structs.replace(
             draft.post, ingested_at=datetime.now(UTC), images=safe.images, topics=self.topics.match(subject)
         )
-
-
-class ReplayClock:
-    """Lets event time pass `speed` times as fast as it did; None does not wait at all."""
-
-    def __init__(self, speed: float | None) -> None:
-        self._speed = speed
-        self._first: datetime | None = None
-        self._began = 0.0
-
-    async def wait(self, created_at: datetime) -> None:
-        """Returns when the event is due; at once for the first one, and for one earlier than the clock."""
-        if self._speed is None:
-            return
-        now = asyncio.get_running_loop().time()
-        if self._first is None:
-            self._first, self._began = created_at, now
-        due = self._began + (created_at - self._first).total_seconds() / self._speed
-        if due > now:
-            await asyncio.sleep(due - now)
 
 
 def _make_safe(pictures: tuple[Picture, ...]) -> _SafeImages:

@@ -53,26 +53,28 @@ class Request:
         return given
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, *, needs_source: bool = True) -> None:
     """SOURCE and the options of a run."""
     parser.add_argument(
         "source",
+        nargs=None if needs_source else "?",
         metavar="SOURCE",
-        help=f"{', '.join(LIVE)}, sample, or a CSV, archive, MVSA Parquet file or folder",
+        help=f"{', '.join(LIVE)}, sample, or an archive: CSV, TSV, JSON Lines, X API JSON (v2, v1.1), Jetstream and "
+        "Mastodon captures, our own; plain, gzip, zstd, bzip2, xz, tar or a folder; MVSA, Memotion and other data sets",
     )
-    parser.add_argument("--split", help="only this split of a data set: train, val or test")
+    parser.add_argument("--split", help="only this split of a data set: train, val (or dev, validation) or test")
     add_column_map(parser)
     parser.add_argument(
         "--speed", type=speed_of, default=None, help="'max' (default) or a factor: 60 is 60 x event time"
     )
     add_live_arguments(parser)
-    parser.add_argument("--limit", type=int, help="stop after reading so many items")
+    parser.add_argument("--limit", type=number_of_items, help="stop after reading so many items")
     parser.add_argument("--topics", type=Path, help="topics.toml to use instead of MOODSTREAM_TOPICS")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
 
 
 def add_column_map(parser: argparse.ArgumentParser) -> None:
-    """--map, of commands that read a CSV file."""
+    """--map, of commands that read CSV, TSV or JSON Lines."""
     parser.add_argument(
         "--map",
         action="extend",
@@ -81,7 +83,7 @@ def add_column_map(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="column_map",
         metavar="FIELD=COLUMN",
-        help="columns of a CSV file, e.g. text=tweet created_at=date label=sentiment",
+        help="columns of CSV, TSV or JSON Lines, e.g. text=tweet created_at=date label=sentiment author=user.name",
     )
 
 
@@ -114,6 +116,13 @@ def column_of(text: str) -> tuple[str, str]:
     if not separator or not field or not column:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=COLUMN, for example text=tweet")
     return field.strip(), column.strip()
+
+
+def number_of_items(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
+    return int(text)
 
 
 def speed_of(text: str) -> float | None:

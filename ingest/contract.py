@@ -15,6 +15,12 @@ SCHEMA_VERSION: Final = 1
 MAX_IMAGES: Final = 4
 RUN_HEADER: Final = "run"
 """Kafka record header naming the ingest run; the worker counts results per run under it."""
+PLACE_HEADER: Final = "place"
+"""Kafka record header of a replay: where the record stands in it, `number of its item:start of the run, in ms`.
+
+The worker goes by it in place of Kafka's offset and time stamp: what an interrupted run sends again, were it into
+another topic, stands where it stood.
+"""
 
 Label = Literal["positive", "neutral", "negative"]
 
@@ -123,6 +129,19 @@ def record_key(record: Record) -> bytes | None:
     """Kafka key of a record; None for the deletion of an author, which goes to every partition."""
     key = record.id if isinstance(record, Post) else record.post_id
     return key.encode() if key is not None else None
+
+
+def encode_place(number: int, began_ms: int) -> bytes:
+    """Value of PLACE_HEADER."""
+    return b"%d:%d" % (number, began_ms)
+
+
+def decode_place(value: bytes) -> tuple[int, int] | None:
+    """Number and start of the run; None if it is no value of PLACE_HEADER."""
+    number, separator, began_ms = value.partition(b":")
+    if not (separator and number.isdigit() and began_ms.isdigit()):
+        return None
+    return int(number), int(began_ms)
 
 
 def encode(record: Record) -> bytes:

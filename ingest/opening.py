@@ -8,7 +8,7 @@ from ingest.arguments import Request
 from ingest.authors import AuthorHash, kept_key
 from ingest.cursors import CursorFile
 from ingest.errors import BadSource, BadTopics
-from ingest.settings import SHIPPED_LIVE_TOPICS, Settings
+from ingest.settings import OWN_TOPICS, SHIPPED_LIVE_TOPICS, SHIPPED_TOPICS, Settings
 from ingest.sources.detect import SourceOptions, open_source
 from ingest.sources.items import Source
 from ingest.topics.definitions import TopicsFile
@@ -28,7 +28,8 @@ def open_asked(request: Request, settings: Settings) -> Asked:
     path = request.topics or settings.topics_of("live" if request.is_live else "replay")
     if request.source == "x" and path == SHIPPED_LIVE_TOPICS:
         raise BadTopics("X bills every post, so the shipped topics are not used: write your own topics.toml")
-    topics = TopicsFile(path)
+    # Topics edited first on the dashboard become a file of their own; the shipped ones are never changed.
+    topics = TopicsFile(path, own=OWN_TOPICS if path in (SHIPPED_TOPICS, SHIPPED_LIVE_TOPICS) else None)
     options = SourceOptions(
         authors=AuthorHash(_author_key(settings, is_live=request.is_live)),
         split=request.split,

@@ -26,7 +26,16 @@ from aiokafka.errors import (
 )
 from aiokafka.errors import TopicAlreadyExistsError as TopicExists
 
-from ingest.contract import RUN_HEADER, Deletion, Record, encode, posts_topic, record_key
+from ingest.contract import (
+    PLACE_HEADER,
+    RUN_HEADER,
+    Deletion,
+    Record,
+    encode,
+    encode_place,
+    posts_topic,
+    record_key,
+)
 from ingest.errors import BrokerUnreachable
 from ingest.partitioning import partition_of
 from ingest.settings import Settings
@@ -58,6 +67,7 @@ class _Queued(NamedTuple):
     value: bytes
     timestamp_ms: int
     settled: Settled | None
+    headers: list[tuple[str, bytes]]
 
     @property
     def cost(self) -> int:
@@ -69,10 +79,11 @@ class Producer:
 
     sent: records Kafka acknowledged; failed: records it refused, by reason; copies: see Sink; waited_s: how long `send`
     was held up because Kafka took no more; silent_s: since when nothing in flight was acknowledged.
+    began_ms: when the run began, of a replay that can go on after an interruption: its records say where they stand.
     Raises BrokerUnreachable on entry, or from `send` and `flush` once Kafka is lost.
     """
 
-    def __init__(self, settings: Settings, *, run: str) -> None:
+    def __init__(self, settings: Settings, *, run: str, began_ms: int | None = None) -> None:
         self.sent = self.copies = 0
         self.failed: Counter[str] = Counter()
         self.waited_s = 0.0
@@ -80,6 +91,7 @@ class Producer:
         self._settings = settings
         self._topic = posts_topic(settings.namespace)
         self._headers = [(RUN_HEADER, run.encode())]
+        self._began_ms = began_ms
         self._lost: str | None = None
         self._queues: list[deque[_Queued]] = []
         self._in_flight_bytes = 0
@@ -124,7 +136,7 @@ class Producer:
         except (KafkaError, OSError) as problem:  # all that counts was acknowledged before
             log.warning("closing the connection to Kafka: %s", problem)
 
-    async def send(self, record: Record, settled: Settled | None = None) -> None:
+    async def send(self, record: Record, settled: Settled | None = None, *, number: int | None = None) -> None:
         """Waits only while too much is in flight; what becomes of the record is counted, and told to `settled`."""
         if not self._has_room.is_set():
             began = time.monotonic()
@@ -132,7 +144,7 @@ class Producer:
             self.waited_s += time.monotonic() - began
         if self._lost is not None:
             raise BrokerUnreachable(self._settings.kafka, self._lost)
-        key, value = record_key(record), encode(record)
+        key, value, headers = record_key(record), encode(record), self._headers_of(number)
         if len(value) + len(key or b"") > RECORD_ROOM:
             self.failed[MessageSizeTooLargeError.__name__] += 1
             if settled is not None:
@@ -141,11 +153,11 @@ class Producer:
             self.copies += len(self._queues) - 1
             everywhere = None if settled is None else _after(len(self._queues), settled)
             for number in range(len(self._queues)):
-                self._put(number, _Queued(key, value, int(time.time() * 1000), everywhere))
+                self._put(number, _Queued(key, value, int(time.time() * 1000), everywhere, headers))
         else:
             assert key is not None
             number = partition_of(key, len(self._queues))
-            self._put(number, _Queued(key, value, int(time.time() * 1000), settled))
+            self._put(number, _Queued(key, value, int(time.time() * 1000), settled, headers))
 
     @property
     def silent_s(self) -> float:
@@ -156,6 +168,11 @@ class Producer:
         await self._is_idle.wait()
         if self._lost is not None:
             raise BrokerUnreachable(self._settings.kafka, self._lost)
+
+    def _headers_of(self, number: int | None) -> list[tuple[str, bytes]]:
+        if number is None or self._began_ms is None:
+            return self._headers
+        return [*self._headers, (PLACE_HEADER, encode_place(number, self._began_ms))]
 
     def _put(self, number: int, record: _Queued) -> None:
         self._queues[number].append(record)
@@ -190,7 +207,7 @@ class Producer:
         while queue:
             record = queue[0]
             if not batch.append(
-                timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=self._headers
+                timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
             ):
                 break
             records.append(queue.popleft())

@@ -13,6 +13,9 @@ import msgspec
 from ingest.sources.live import SourceState
 
 EMPTY: Final = "neither text nor image"
+MAX_SAMPLES: Final = 5
+MAX_SAMPLE_CHARS: Final = 200
+MAX_SAMPLED_REASONS: Final = 100
 
 
 class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +25,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     sent: records Kafka acknowledged; skipped, failed: counts by reason; warnings: what was odd about posts sent;
     media: what became of pictures to be fetched, by outcome; waited_s: how long reading was held up by a slow Kafka;
     silent_s: how long Kafka has not acknowledged anything, though something waits for that;
-    state: how a live source is, None for others.
+    state: how a live source is, None for others; format: what an archive was found to be;
+    samples: by reason, the places of the first few items skipped for it ("row 17: …").
     """
 
     run: str
@@ -40,6 +44,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     waited_s: float = 0.0
     silent_s: float = 0.0
     state: SourceState | None = None
+    format: str = ""
+    samples: dict[str, list[str]] = {}
 
 
 class Tally:
@@ -51,6 +57,16 @@ class Tally:
         self.skipped: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self.media: Counter[str] = Counter()
+        self.samples: dict[str, list[str]] = {}
+
+    def skip(self, reason: str, item: str = "") -> None:
+        """Counts an item that makes no post, and keeps the first few of each reason by name."""
+        self.skipped[reason] += 1
+        if not item or (reason not in self.samples and len(self.samples) == MAX_SAMPLED_REASONS):
+            return
+        places = self.samples.setdefault(reason, [])
+        if len(places) < MAX_SAMPLES:
+            places.append(item[:MAX_SAMPLE_CHARS])
 
 
 def new_run() -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 
 from ingest.archive_run import ArchiveRun
+from ingest.clock import ReplayClock
 from ingest.cursors import CursorFile
 from ingest.errors import BadSettings, BadTopics, BrokerUnreachable, IngestError
 from ingest.health import Health, serve_health
@@ -51,22 +52,25 @@ async def ingest(
     *,
     topics: Topics,
     topics_file: TopicsFile | None = None,
-    speed: float | None = None,
+    clock: ReplayClock | None = None,
     limit: int | None = None,
     run: str | None = None,
+    began_ms: int | None = None,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
     sink: AbstractAsyncContextManager[Sink] | None = None,
 ) -> IngestReport:
     """Sends a source to Kafka until it ends, `limit` items are read or `stop` is set; then flushes and reports.
 
-    sink: where to send it instead; topics_file: read again whenever it is edited; speed: event seconds per second,
-    for replays; None is as fast as Kafka takes them.
+    sink: where to send it instead; topics_file: read again whenever it is edited; clock: paces a replay, else it goes
+    as fast as Kafka takes it; began_ms: see Producer.
     Raises BrokerUnreachable, and BadSource where the source turns out to be unusable on the way.
     """
     name = run or new_run()
-    async with sink or Producer(settings, run=name) as taking, AsyncExitStack() as stack:
-        going = await _run_of(source, settings, taking, topics, speed, stack)
+    async with sink or Producer(settings, run=name, began_ms=began_ms) as taking, AsyncExitStack() as stack:
+        if form := getattr(source, "format", ""):
+            log.info("%s is read as %s", source.name, form)
+        going = await _run_of(source, settings, taking, topics, clock, stack)
         stack.push_async_callback(going.close)
 
         def report() -> IngestReport:
@@ -85,11 +89,11 @@ async def _run_of(
     settings: Settings,
     sink: Sink,
     topics: Topics,
-    speed: float | None,
+    clock: ReplayClock | None,
     stack: AsyncExitStack,
 ) -> Run:
     if source.kind != "live":
-        return ArchiveRun(source, sink, topics, speed=speed)
+        return ArchiveRun(source, sink, topics, clock=clock or ReplayClock())
     from ingest.live_run import LiveRun  # with an HTTP client and a process pool: not for archives
     from ingest.media.pictures import opened_pictures
 
@@ -145,6 +149,8 @@ def _report(run: str, source: Source, settings: Settings, sink: Sink, tally: Tal
         waited_s=round(sink.waited_s, 3),
         silent_s=round(sink.silent_s, 3),
         state=snapshot(cast(LiveSource, source).state) if source.kind == "live" else None,
+        format=getattr(source, "format", ""),  # of archives
+        samples={reason: [*places] for reason, places in tally.samples.items()},
     )
 
 
@@ -225,7 +231,10 @@ async def run(
     limit: int | None = None,
     sink: AbstractAsyncContextManager[Sink] | None = None,
 ) -> IngestReport:
-    """`ingest` as a process of its own: logs its progress; SIGTERM or Ctrl-C flushes what was read and reports."""
+    """`ingest` as a process of its own: logs its progress; SIGTERM or Ctrl-C flushes what was read and reports.
+
+    speed: event seconds per second, for replays.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -242,7 +251,7 @@ async def run(
             settings,
             topics=topics,
             topics_file=topics_file,
-            speed=speed,
+            clock=ReplayClock(speed) if source.kind == "replay" else None,
             limit=limit,
             on_progress=show,
             stop=stop,

@@ -13,6 +13,7 @@ from ingest.errors import BadSettings
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
 SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"
+OWN_TOPICS = Path("topics.toml")
 KEPT_STATE = Path(".moodstream/state")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -129,5 +130,4 @@ def _topics_path(environ: Mapping[str, str]) -> Path:
     """The user's file if named, else ./topics.toml if there is one, else the shipped one."""
     if "MOODSTREAM_TOPICS" in environ:
         return Path(environ["MOODSTREAM_TOPICS"])
-    own = Path("topics.toml")
-    return own if own.exists() else SHIPPED_TOPICS
+    return OWN_TOPICS if OWN_TOPICS.exists() else SHIPPED_TOPICS

@@ -131,7 +131,7 @@ class Recorder:
         """A disk answers or fails."""
         return 0.0
 
-    async def send(self, record: Record, settled: Settled | None = None) -> None:
+    async def send(self, record: Record, settled: Settled | None = None, *, number: int | None = None) -> None:
         """Waits only while too much waits for the disk; a deletion is on it when this returns."""
         if isinstance(record, Deletion):
             await self._delete(record)

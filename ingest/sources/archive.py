@@ -6,12 +6,9 @@ files as `moodstream record` makes it. What its journal of tombstones covers is 
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 import msgspec
 import zstandard
@@ -19,14 +16,13 @@ import zstandard
 from ingest.contract import SCHEMA_VERSION, Post, Record
 from ingest.errors import BadSource
 from ingest.recording.tombstones import Tombstones
-from ingest.sources.archive_parquet import is_own_parquet, read_parquet
+from ingest.sources.archive_parquet import is_own_parquet, read_parquet, rows_in
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread
+from ingest.sources.line_archive import Fields, looks, objects_in
+from ingest.sources.opened import UNKNOWN, members
 
 LINES_PER_CHUNK: Final = 64
-MAX_LINE_BYTES: Final = 16 << 20
-MAX_WINDOW_BYTES: Final = 128 << 20
 COMPRESSION_LEVEL: Final = 12
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 RECORDED: Final = "posts-"
 """How the names of recorded files begin; the time goes on, as 20261122T115959-123Z."""
 WHOLE: Final = (".jsonl.zst", ".parquet")
@@ -46,17 +42,23 @@ class OwnArchive:
 
     kind: Kind = "replay"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, form: str = "Moodstream archive") -> None:
         self.name = str(path)
+        self.format = form
         self._path = path
 
     def __aiter__(self) -> AsyncGenerator[Item, None]:
         return in_thread(self.items(), chunk=LINES_PER_CHUNK)
 
+    def count(self) -> int | None:
+        """Rows of a Parquet file; other files do not tell."""
+        return rows_in(self._path) if self._path.is_file() and is_own_parquet(self._path) else None
+
     def items(self) -> Iterator[Item]:
         """The same, blocking."""
-        if not self._path.is_dir():
-            yield from _items_of(self._path, Tombstones(self._path.parent))
+        if not self._path.is_dir() or not recorded_files(self._path):
+            folder = self._path if self._path.is_dir() else self._path.parent
+            yield from _items_of(self._path, Tombstones(folder))
             return
         tombstones = Tombstones(self._path)
         read: set[str] = set()
@@ -94,23 +96,29 @@ def stem_of(path: Path) -> str:
 
 
 def records_of(path: Path) -> Iterator[Record | Skipped]:
-    """All that is in one file. Raises BadSource if it cannot be read, or a newer Moodstream wrote it."""
-    if is_own_parquet(path):
+    """All that is at `path`. Raises BadSource if it cannot be read, or a newer Moodstream wrote it."""
+    if path.is_file() and is_own_parquet(path):
         yield from read_parquet(path)
         return
-    with _opened(path) as file:
-        for number in count(1):
-            try:
-                line = _read_line(file)
-            except (zstandard.ZstdError, EOFError) as error:
-                yield Skipped(reason="archive damaged from here on", item=f"line {number}: {error}")
-                return
-            if line == b"":
-                return
-            if line is None:
-                yield Skipped(reason="line too long", item=f"line {number}")
-            else:
-                yield _decoded(line, f"{path}, line {number}")
+    for member in members(path):
+        if isinstance(member, Skipped):
+            yield member
+            continue
+        if (path.is_dir() or "tar" in member.packed) and not any(map(is_own, objects_in(member.beginning))):
+            yield Skipped(reason=UNKNOWN, item=f"{member.name}: begins with {looks(member.beginning)}")
+            continue
+        lines = member.lines
+        for line in lines:
+            if lines.troubles:
+                yield from lines.taken_troubles()
+            yield _decoded(line, f"{path}, {lines.said()}")
+        if path.suffix != ".part":  # one still being written ends in the middle
+            yield from lines.taken_troubles()
+
+
+def is_own(fields: Fields) -> bool:
+    """Is it a record of the contract?"""
+    return "schema" in fields and bytes(fields.get("type", b"")) in (b'"post"', b'"deletion"')
 
 
 def _decoded(line: bytes, where: str) -> Record | Skipped:
@@ -152,29 +160,3 @@ def write_lines(path: Path, records: Iterable[Record]) -> int:
 
 def encoded_line(record: Record) -> bytes:
     return _encoder.encode(record) + b"\n"
-
-
-def _read_line(file: BinaryIO) -> bytes | None:
-    """The next line, empty at the end of the file; None for one of more than MAX_LINE_BYTES, which is read past."""
-    line = part = file.readline(MAX_LINE_BYTES)
-    while len(part) == MAX_LINE_BYTES and not part.endswith(b"\n"):
-        part = file.readline(MAX_LINE_BYTES)
-    return line if line is part else None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Lines of the file, decompressed on the way if need be; constant memory."""
-    with ExitStack() as stack:
-        try:
-            raw = stack.enter_context(path.open("rb"))
-        except OSError as error:
-            raise BadSource(f"cannot read {path}: {error.strerror}") from error
-        magic = raw.read(len(ZSTD_MAGIC))
-        raw.seek(0)
-        if magic != ZSTD_MAGIC:
-            yield raw
-            return
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-        reader = stack.enter_context(decompressor.stream_reader(raw, read_across_frames=True))
-        yield stack.enter_context(io.BufferedReader(cast(io.RawIOBase, reader), 1 << 16))

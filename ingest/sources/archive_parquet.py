@@ -64,6 +64,10 @@ def is_own_parquet(path: Path) -> bool:
         return False
 
 
+def rows_in(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
 def write_parquet(path: Path, records: Iterable[Record]) -> None:
     """In constant memory."""
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:

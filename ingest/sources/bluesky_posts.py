@@ -109,19 +109,19 @@ class PostReader:
         self._authors = authors
         self._cdn = cdn
 
-    def item_of(self, event: Event) -> Item | str:
-        """The event's item, or why it makes none, in a phrase that is counted."""
+    def item_of(self, event: Event, *, at: datetime | None = None) -> Item | str:
+        """The event's item, or why it makes none, in a phrase that is counted. `at`: when it came; None is now."""
         if (commit := event.commit) is not None:
             if commit.collection != POSTS:
                 return "other records"
-            return self._of_commit(event, commit)
+            return self._of_commit(event, commit, at or datetime.now(UTC))
         if event.account is not None:
             if event.account.active or event.account.status in PASSING:
                 return "accounts still there"
             return self._deletion(event, author=self._authors(SOURCE, event.did))
         return "identities" if event.kind == "identity" else "events of other kinds"
 
-    def _of_commit(self, event: Event, commit: Commit) -> Item:
+    def _of_commit(self, event: Event, commit: Commit, at: datetime) -> Item:
         post_id = f"{SOURCE}:{event.did}/{commit.rkey}"
         if not (_DID.fullmatch(event.did) and _RKEY.fullmatch(commit.rkey)):
             return Skipped(reason="malformed post: no such address", item=post_id)
@@ -131,19 +131,18 @@ class PostReader:
             record = _record_of(commit.record)
         except UNREADABLE:
             return Skipped(reason="malformed post", item=post_id)
-        return self._draft(event, commit, record, post_id)
+        return self._draft(event, commit, record, post_id, at)
 
-    def _draft(self, event: Event, commit: Commit, record: _Record, post_id: str) -> Draft:
+    def _draft(self, event: Event, commit: Commit, record: _Record, post_id: str, at: datetime) -> Draft:
         warnings: list[str] = []
-        now = datetime.now(UTC)
-        created_at, original = clamped(_created_at(record, event, warnings), now)
+        created_at, original = clamped(_created_at(record, event, warnings), at)
         post = Post(
             id=post_id,
             source=SOURCE,
             revision=_revision(commit) if commit.operation == "update" else 0,
             created_at=created_at,
             original_created_at=original,
-            ingested_at=now,
+            ingested_at=at,
             text=record.text,
             lang=record.langs[0].partition("-")[0].lower() or None if record.langs else None,
             author=self._authors(SOURCE, event.did),

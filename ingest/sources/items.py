@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from itertools import islice
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -89,6 +89,14 @@ class Source(Protocol):
     kind: Kind
 
     def __aiter__(self) -> AsyncGenerator[Item, None]: ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """An archive that may tell how many items it has, for far less than it takes to read them."""
+
+    def count(self) -> int | None:
+        """Those skipped included; None where only reading all of it would tell."""
 
 
 class LiveSource(Source, Protocol):

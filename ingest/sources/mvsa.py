@@ -8,69 +8,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ingest.contract import Label, Post
+from ingest.contract import Label
 from ingest.errors import BadSource
+from ingest.sources.data_set import NO_TIME, SplitParquet, post_of
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread, label_of
 
 ROWS_PER_CHUNK: Final = 32
-START: Final = datetime(2016, 1, 1, tzinfo=UTC)
-NO_TIME: Final = "no time in the data set: posts stand one second apart"
 LABEL_FILE: Final = "labelResultAll.txt"
 COLUMNS: Final = frozenset({"id", "split", "text", "label", "image"})
-_SAME_SPLIT: Final = {"val": "validation", "dev": "validation", "valid": "validation"}
 
 
 class MvsaParquet:
     """Rows of the Parquet layout; `split` chooses one split, None takes all."""
 
     kind: Kind = "replay"
+    format = "MVSA, Parquet"
 
     def __init__(self, path: Path, *, split: str | None = None) -> None:
         self.name = str(path)
-        self._path = path
-        try:
-            with pq.ParquetFile(path) as file:
-                missing = COLUMNS - set(file.schema_arrow.names)
-                if missing:
-                    raise BadSource(f"{path} lacks the column {', '.join(sorted(missing))} of an MVSA Parquet file")
-                named = set(file.read(columns=["split"])["split"].to_pylist())
-        except (OSError, pa.ArrowException) as error:
-            raise BadSource(f"cannot read {path} as Parquet: {error}") from error
-        self._splits = {name for name in named if split is None or _same(name) == _same(split)}
-        if not self._splits:
-            raise BadSource(f"--split {split}: {path} has the splits {', '.join(sorted(named))}")
+        self._table = SplitParquet(path, COLUMNS, split=split, rows_per_chunk=ROWS_PER_CHUNK)
+
+    def count(self) -> int:
+        return self._table.count()
 
     def __aiter__(self) -> AsyncGenerator[Item, None]:
-        return in_thread(self._items(), chunk=ROWS_PER_CHUNK)
-
-    def _items(self) -> Iterator[Item]:
-        number = 0
-        with pq.ParquetFile(self._path) as file:
-            columns = [*sorted(COLUMNS), *({"width", "height"} & set(file.schema_arrow.names))]
-            for group in range(file.num_row_groups):
-                # Pictures of other splits are most of the file: their row groups are not read at all.
-                splits = file.read_row_group(group, columns=["split"])["split"].to_pylist()
-                if self._splits.isdisjoint(splits):
-                    number += len(splits)
-                    continue
-                for batch in file.iter_batches(ROWS_PER_CHUNK, row_groups=[group], columns=columns):
-                    for row in batch.to_pylist():
-                        number += 1
-                        if row["split"] in self._splits:
-                            yield _parquet_draft(row, number)
+        rows = self._table.rows(extra=("width", "height"))
+        return in_thread((_parquet_draft(row.values, row.number) for row in rows), chunk=ROWS_PER_CHUNK)
 
 
 class MvsaFolder:
     """The owners' folder; labels of text and image are joined by the rule of Xu and Mao (ISI 2017)."""
 
     kind: Kind = "replay"
+    format = "MVSA, the owners' folder"
 
     def __init__(self, path: Path, *, split: str | None = None) -> None:
         self.name = str(path)
@@ -101,7 +74,7 @@ class MvsaFolder:
             return Skipped(reason="post without text and image files", item=native_id)
         text = text_file.read_text(encoding="latin-1").strip() if text_file.is_file() else ""
         pictures = (Picture(data=image_file.read_bytes()),) if image_file.is_file() else ()
-        return Draft(post=_post(native_id, number, text, label), pictures=pictures, warnings=(NO_TIME,))
+        return Draft(post=post_of("mvsa", native_id, number, text, label), pictures=pictures, warnings=(NO_TIME,))
 
 
 def joint_label(pairs: list[list[str]]) -> Label | None:
@@ -125,24 +98,11 @@ def _majority(labels: list[Label | None]) -> Label | None:
     return label if len(labels) == 1 or votes >= 2 else None
 
 
-def _same(split: str) -> str:
-    return _SAME_SPLIT.get(split.casefold(), split.casefold())
-
-
 def _parquet_draft(row: dict[str, Any], number: int) -> Item:
     pictures: tuple[Picture, ...] = ()
     if row["image"]:
         pictures = (Picture(data=row["image"], width=row.get("width"), height=row.get("height")),)
     label = label_of(row["label"] or "")
-    return Draft(post=_post(str(row["id"]), number, row["text"] or "", label), pictures=pictures, warnings=(NO_TIME,))
-
-
-def _post(native_id: str, number: int, text: str, label: Label | None) -> Post:
-    return Post(
-        id=f"mvsa:{native_id}",
-        source="mvsa",
-        created_at=START + timedelta(seconds=number),
-        ingested_at=datetime.now(UTC),
-        text=text,
-        label=label,
+    return Draft(
+        post=post_of("mvsa", str(row["id"]), number, row["text"] or "", label), pictures=pictures, warnings=(NO_TIME,)
     )

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 SNOWFLAKE_EPOCH_MS: Final = 1_288_834_974_657
 FIRST_SNOWFLAKE: Final = 29_700_859_247
 """The first tweet id with a time in it, of 4 November 2010; smaller ids were counted up from 1."""
+MAX_DIGITS: Final = 19
+MAX_TIME_CHARS: Final = 64
 MAX_ZONE_ERROR: Final = timedelta(hours=26)
 """No local time is further from UTC than this; an id and a column that differ by more are not of one tweet."""
 
@@ -35,7 +37,10 @@ class EventTime(NamedTuple):
 def snowflake_time(tweet_id: str) -> datetime | None:
     """UTC time inside a tweet id; None for ids from before November 2010 and for what is no tweet id."""
     digits = tweet_id.strip().strip("'\"")
-    if not (digits.isascii() and digits.isdigit()) or not FIRST_SNOWFLAKE <= int(digits) < 1 << 63:
+    if (
+        not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS)
+        or not FIRST_SNOWFLAKE <= int(digits) < 1 << 63
+    ):
         return None
     at = datetime.fromtimestamp(((int(digits) >> 22) + SNOWFLAKE_EPOCH_MS) / 1000, UTC)
     return at if at <= datetime.now(UTC) + timedelta(days=1) else None
@@ -60,14 +65,17 @@ def parse_time(text: str) -> datetime | None:
 def event_time(tweet_id: str, column: str | None) -> EventTime | None:
     """The time in the id wins over the column's, which may be local; None if neither tells a time."""
     from_id = snowflake_time(tweet_id)
-    from_column = parse_time(column) if column else None
+    from_column = parse_time(column) if column and len(column) <= MAX_TIME_CHARS else None
     if from_column is None:
         return EventTime(from_id) if from_id else None
     zoned = from_column if from_column.tzinfo else from_column.replace(tzinfo=UTC)
     if from_id is not None and abs(from_id - zoned) <= MAX_ZONE_ERROR:
         return EventTime(from_id)
     warning = None if from_column.tzinfo else "time without a zone taken as UTC"
-    return EventTime(zoned.astimezone(UTC), warning)
+    try:
+        return EventTime(zoned.astimezone(UTC), warning)
+    except OverflowError:  # the year 1 or 9999, which its zone pushes out of the calendar
+        return EventTime(from_id) if from_id else None
 
 
 def _epoch_time(number: float) -> datetime:

@@ -69,6 +69,11 @@ class _Withheld(msgspec.Struct):
     country_codes: list[str] = []
 
 
+def unescaped(text: str) -> str:
+    """X's own texts have these three escaped, and no more."""
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") if "&" in text else text
+
+
 class XPost(msgspec.Struct):
     """One version of a post; `text` is missing in objects of other kinds."""
 
@@ -103,7 +108,7 @@ class XPost(msgspec.Struct):
         """`text` ends after 280 characters, and has & < > escaped."""
         note = self.note_tweet or self.note_post
         text = note.text if note is not None else self.text or ""
-        return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        return unescaped(text)
 
     @property
     def media_keys(self) -> list[str]:
@@ -129,7 +134,7 @@ class XPost(msgspec.Struct):
         return tuple(url.unwound_url or url.expanded_url or "" for url in urls)
 
 
-class _Media(msgspec.Struct):
+class Media(msgspec.Struct):
     media_key: str
     type: str = "photo"
     url: str | None = None
@@ -143,15 +148,15 @@ class _Metrics(msgspec.Struct):
     followers_count: int | None = None
 
 
-class _User(msgspec.Struct):
+class User(msgspec.Struct):
     id: str
     username: str | None = None
     public_metrics: _Metrics | None = None
 
 
-class _Includes(msgspec.Struct):
-    media: list[_Media] = []
-    users: list[_User] = []
+class Includes(msgspec.Struct):
+    media: list[Media] = []
+    users: list[User] = []
     tweets: list[XPost] = []
     posts: list[XPost] = []
 
@@ -160,7 +165,7 @@ class Message(msgspec.Struct):
     """One line of the stream, or one answer of a lookup, where `data` is a list. Without `data` it is no post."""
 
     data: XPost | list[XPost] | None = None
-    includes: _Includes = msgspec.field(default_factory=_Includes)
+    includes: Includes = msgspec.field(default_factory=Includes)
 
     @property
     def posts(self) -> list[XPost]:
@@ -173,7 +178,7 @@ read_message: Final = msgspec.json.Decoder(Message).decode
 """Raises msgspec.DecodeError for what is no message."""
 
 
-def draft_of(post: XPost, includes: _Includes, *, authors: AuthorHash, at: datetime) -> Draft | Skipped:
+def draft_of(post: XPost, includes: Includes, *, authors: AuthorHash, at: datetime) -> Draft | Skipped:
     """The post as received `at`. A repost is its author's own post with the text and the pictures of the other's."""
     if post.is_withheld:
         return Skipped(reason="withheld in some countries", item=post.id)
@@ -222,13 +227,13 @@ def draft_of(post: XPost, includes: _Includes, *, authors: AuthorHash, at: datet
     )
 
 
-def _media(keys: list[str], included: list[_Media]) -> list[_Media]:
+def _media(keys: list[str], included: list[Media]) -> list[Media]:
     """In the order of the post."""
     by_key = {medium.media_key: medium for medium in included}
     return [by_key[key] for key in keys if key in by_key]
 
 
-def _links(media: list[_Media]) -> Iterator[MediaLink]:
+def _links(media: list[Media]) -> Iterator[MediaLink]:
     """Of a video and a GIF the still that stands for it."""
     for medium in media:
         url = medium.url if medium.type == "photo" else medium.preview_image_url

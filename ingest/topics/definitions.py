@@ -14,8 +14,9 @@ from ingest.topics.index import TopicIndex
 from ingest.topics.query import parse_query
 from ingest.topics.reading import Reading, Subject
 from ingest.topics.terms import Condition
+from ingest.topics.watched import WatchedFile
 
-__all__ = ["BUILT_IN", "Subject", "Topic", "Topics", "TopicsFile", "compile_topics", "load_topics"]
+__all__ = ["BUILT_IN", "BadTopics", "Subject", "Topic", "Topics", "TopicsFile", "compile_topics", "load_topics"]
 
 BUILT_IN: Final = "all"
 MAX_NAME: Final = 60
@@ -46,10 +47,10 @@ class Topics:
 class TopicsFile:
     """The topics of a file that may be edited while they are in use."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises BadTopics."""
-        self._path = path
-        self._version = _version(path)
+    def __init__(self, path: Path, *, own: Path | None = None) -> None:
+        """own: read in place of `path` as soon as it is there. Raises BadTopics."""
+        self._watched = WatchedFile(path)
+        self._own = WatchedFile(own, unread=True) if own is not None else None
         self.topics = load_topics(path)
 
     def changed(self) -> bool:
@@ -57,21 +58,12 @@ class TopicsFile:
 
         Raises BadTopics, once for each time it is written, if it cannot be used; the old topics then stay.
         """
-        version = _version(self._path)
-        if version == self._version:
+        if self._own is not None and self._own.written():
+            self._watched, self._own = self._own, None
+        elif not self._watched.written():
             return False
-        self._version = version
-        self.topics = load_topics(self._path)
+        self.topics = load_topics(self._watched.path)
         return True
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    """Differs once the file was written or replaced; empty while there is none, as between two steps of an editor."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):

@@ -17,7 +17,9 @@ from ingest.contract import (
     Post,
     dead_letters_topic,
     decode,
+    decode_place,
     encode,
+    encode_place,
     posts_topic,
     record_key,
 )
@@ -122,3 +124,8 @@ def test_the_deletion_of_an_author_has_no_key() -> None:
 
 def test_topics_carry_the_namespace() -> None:
     assert (posts_topic("live"), dead_letters_topic("live")) == ("live.posts", "live.dead-letters")
+
+
+def test_the_place_of_a_record_comes_back_and_anything_else_is_none() -> None:
+    assert decode_place(encode_place(31, 1_772_366_400_000)) == (31, 1_772_366_400_000)
+    assert [decode_place(value) for value in (b"", b"31", b"31:", b":5", b"-1:5", b"a:b")] == [None] * 6

@@ -45,7 +45,7 @@ def test_a_request_and_its_command_line_are_the_same(line: list[str]) -> None:
     ("line", "said"),
     [
         (["bluesky", "--split", "test"], "--split test: bluesky has no splits"),
-        (["bluesky", "--map", "text=body"], "--map: only a CSV file"),
+        (["bluesky", "--map", "text=body"], "--map: only CSV, TSV and JSON Lines"),
         (["bluesky", "--speed", "60"], "--speed: bluesky keeps its own time"),
         (["sample", "--host", "wss://a.example"], "--host wss://a.example: only live sources"),
         (["sample", "--channel", "r/all"], "--channel r/all: only live sources"),

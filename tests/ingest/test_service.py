@@ -8,17 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.servers import start_broker
-from ingest.archive_run import ReplayClock
 from ingest.contract import Deletion, Post, decode, posts_topic
 from ingest.errors import BadSource, BrokerUnreachable
 from ingest.producer import MAX_RECORD_BYTES, Producer, ensure_topic
@@ -147,6 +145,17 @@ async def test_four_images_travel(settings: Settings, draft: Callable[..., Draft
     assert report.warnings == {"images past the first 4 left out": 1}
 
 
+async def test_what_an_archive_is_read_as_is_said_and_reported(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Given()
+    source.format = "CSV, gzip"
+    with caplog.at_level("INFO"):
+        report = await ingest(source, settings, topics=TOPICS)
+    assert "given is read as CSV, gzip" in caplog.messages
+    assert report.format == "CSV, gzip"
+
+
 async def test_what_the_source_skips_is_counted_by_reason(settings: Settings, draft: Callable[..., Draft]) -> None:
     source = Given(Skipped(reason="bad row", item="1"), draft("x:1"), Skipped(reason="bad row", item="2"))
     report = await ingest(source, settings, topics=TOPICS)
@@ -238,14 +247,6 @@ async def test_the_airline_feed_is_sent_whole(settings: Settings, feeds: Path) -
     result = await run_ingest(settings, str(feeds / "us_airline_2015.csv"))
     assert result["read"] == result["sent"] == 14_640
     assert (result["skipped"], result["failed"], result["warnings"]) == ({}, {}, {})
-
-
-async def test_replay_clock_keeps_the_pace_and_lets_the_late_through() -> None:
-    clock = ReplayClock(100.0)
-    started = time.monotonic()
-    for seconds in (0, 20, 5, 30):
-        await clock.wait(NOON + timedelta(seconds=seconds))
-    assert 0.28 <= time.monotonic() - started < 2
 
 
 # the process

@@ -18,7 +18,7 @@ from ingest.contract import SCHEMA_VERSION, Deletion, Image, Post, decode, encod
 from ingest.errors import BadSource
 from ingest.media.sanitize import make_safe
 from ingest.sources.archive import OwnArchive, write_archive
-from ingest.sources.csv_archive import NO_TIME_START
+from ingest.sources.columns import NO_TIME_START
 from ingest.sources.detect import SourceOptions, open_source
 from ingest.sources.items import Draft, Item, Skipped, Source, in_thread, label_of
 from ingest.sources.mvsa import MvsaFolder, MvsaParquet, joint_label
@@ -271,6 +271,7 @@ def test_labels_in_common_spellings(word: str, label: str | None) -> None:
         ("9223372036854775807", None),
         ("99999999999999999999", None),
         ("tweet 5", None),
+        ("7" * 5000, None),
         ("", None),
         ("٣٢٥٢٠٨٢٠١٧٤٠٠٢٩٩٥٢", None),
     ],
@@ -309,6 +310,13 @@ async def test_an_id_that_contradicts_the_time_column_is_no_tweet_id(open_it: Op
     path.write_text("id,at,text\n109348474929474747,2022-11-15T16:00:00Z,a toot\n")
     [draft] = drafts_of(await collect(open_it(path, column_map={"id": "id", "created_at": "at", "text": "text"})))
     assert draft.post.created_at == datetime(2022, 11, 15, 16, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:00-05:00"])
+async def test_a_time_outside_the_calendar_is_none(when: str, open_it: Open, tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text(f"at,text\n{when},a toot\n")
+    [item] = await collect(open_it(tmp_path / "old.csv", column_map={"created_at": "at", "text": "text"}))
+    assert isinstance(item, Skipped) and item.reason == "row without a readable time"
 
 
 # MVSA
@@ -404,7 +412,7 @@ async def test_bad_lines_of_an_archive_are_counted_and_the_rest_read(
 async def test_a_line_without_end_is_read_past(
     tmp_path: Path, make_post: Callable[..., Post], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.sources.archive.MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr("ingest.sources.lines.MAX_LINE_BYTES", 1000)
     path = tmp_path / "posts.jsonl"
     good = msgspec.json.encode(make_post())
     path.write_bytes(good + b"\n" + b"x" * 5500 + b"\n" + good)
@@ -449,10 +457,17 @@ def test_an_archive_appears_whole_or_not_at_all(tmp_path: Path, make_post: Calla
 @pytest.mark.parametrize(
     ("contents", "problem"),
     [
-        (b"", "of no kind known here; ingest reads 'sample', a CSV file"),
+        (b"", "is empty, or holds nothing that can be read; ingest reads 'sample'; CSV, TSV and JSON Lines"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "of no kind known here"),
-        (b'{"created_at": "Wed"}\n', "of no kind known here"),
-        (b"<html>", "of no kind known here"),
+        (
+            b'{"created_at": "Wed"}\n',
+            "JSON Lines of an unknown layout: .*--map text=FIELD.*its fields are 'created_at'",
+        ),
+        (b"<html>", "of no kind known here, it begins with '<html>'"),
+        (b"[{}]", "a JSON array: .*jq"),
+        (b"PK\x03\x04\0", "a ZIP file: unpack it first"),
+        ("text\nhä\n".encode("utf-16"), "UTF-16 text: turn it into UTF-8"),
+        ("text\nhi\n".encode("utf-16-le"), "UTF-16 text: turn it into UTF-8"),
         (b"PAR1 and nothing else", "as Parquet"),
     ],
 )
@@ -469,7 +484,7 @@ def test_a_missing_file_is_named(open_it: Open) -> None:
 
 
 def test_a_folder_of_something_else_is_explained(open_it: Open, tmp_path: Path) -> None:
-    with pytest.raises(BadSource, match=r"no MVSA folder: it needs labelResultAll.txt"):
+    with pytest.raises(BadSource, match="is empty, or holds nothing that can be read"):
         open_it(tmp_path)
 
 
@@ -487,5 +502,5 @@ def test_a_split_of_something_without_splits_is_refused(
 
 
 def test_a_map_for_something_without_columns_is_refused(open_it: Open, archive: Path) -> None:
-    with pytest.raises(BadSource, match="only a CSV file has columns"):
+    with pytest.raises(BadSource, match="only CSV, TSV and JSON Lines have columns to map"):
         open_it(archive, column_map={"text": "text"})

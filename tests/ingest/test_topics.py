@@ -254,6 +254,15 @@ def test_an_edited_file_is_read_again_and_a_bad_edit_changes_nothing(tmp_path: P
     assert file.changed() and file.topics.names == ("y",)
 
 
+def test_a_file_of_ones_own_counts_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    own = tmp_path / "topics.toml"
+    file = TopicsFile(SHIPPED_TOPICS, own=own)
+    assert not file.changed() and len(file.topics.names) == 3
+    own.write_text("[[topic]]\nname = 'mine'\nquery = 'bus'\n")
+    assert file.changed() and file.topics.names == ("mine",)
+    assert not file.changed()
+
+
 def test_the_shipped_topics_load() -> None:
     assert load_topics(SHIPPED_TOPICS).names == ("Line 9 tram", "Bluebird Coffee", "Orbit One phone")
 
