@@ -1,8 +1,8 @@
 """The faust application: Kafka records → pipeline, acknowledged by the ledger, drained before it stops.
 
-One agent reads raw events with `noack()`; everything else is the pipeline's. faust's own waiting for open events is off
-(`stream_wait_empty`): it would wait without limit at each rebalance; here the wait has a deadline, and what is not
-done by then is read again by the partition's next worker, whose writes the receipts fold.
+One agent reads chunks of raw records with `noack()`; everything else is the pipeline's. faust's own waiting for open
+events is off (`stream_wait_empty`): it would wait without limit at each rebalance; here the wait has a deadline, and
+what is not done by then is read again by the partition's next worker, whose writes the receipts fold.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import os
 import socket
 import tempfile
 from collections.abc import Awaitable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import faust
-from faust.types import TP, EventT
+from faust.types import TP, Message
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from inference_worker.consumer import CHUNK, Chunk, ChunkConsumer
 from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Predictor
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
 from inference_worker.store import Position, Store
-from ingest.contract import RUN_HEADER, dead_letters_topic, posts_topic
+from ingest.contract import PLACE_HEADER, RUN_HEADER, dead_letters_topic, decode_place, posts_topic
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +68,12 @@ class WorkerApp(faust.App):
                 logger.warning("stopped with %d records in flight; they will be read again", left)
             await self.consumer.commit()
         await super().on_stop()
-        if hasattr(self, "redis"):
+        if hasattr(self, "stats"):  # else the store could not be opened, which is the error to be seen
             try:
                 await self.store.retire(self.stats.name)
             except RedisError:
                 logger.info("Redis is away; the worker's state there expires by itself")
+        if hasattr(self, "redis"):
             await self.redis.aclose()
 
     def pause(self) -> None:
@@ -125,7 +128,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         key_serializer="raw",
         value_serializer="raw",
         stream_wait_empty=False,
-        stream_buffer_maxsize=settings.in_flight,
+        stream_buffer_maxsize=max(1, settings.in_flight // CHUNK),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_s,
         broker_commit_interval=COMMIT_EVERY_S,
@@ -133,6 +136,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         producer_acks=-1,
     )
     app.settings, app.predictor = settings, predictor
+    app.transport.Consumer = ChunkConsumer  # type: ignore[misc]  # declared of the class, read from the instance
     # Both topics hold posts as they came. faust makes milliseconds of it, and Kafka takes -1 for no end.
     retention = settings.post_retention_s or -0.001
     posts = app.topic(
@@ -147,7 +151,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
 
     async def score(stream: Any) -> None:
         async for event in stream.noack().events():
-            await submit(app, event)
+            await submit(app, event.message)
 
     async def work() -> None:
         await app.dead_letters.maybe_declare()
@@ -183,17 +187,31 @@ async def or_exit(work: Awaitable[None]) -> None:
         os._exit(EXIT_FAILED)
 
 
-async def submit(app: WorkerApp, event: EventT[bytes]) -> None:
-    """Hands one event to the pipeline; its acknowledgement is the ledger's to give."""
-    message = event.message
-    headers = dict(message.headers or {})
-    delivered = Delivered(
+async def submit(app: WorkerApp, chunk: Chunk) -> None:
+    """Hands records to the pipeline, up to the first it does not take; acknowledging them is the ledger's to do."""
+    consumer = cast(ChunkConsumer, app.consumer)
+    for message in chunk.messages:
+        acknowledge = partial(consumer.acknowledge, message.tp, message.offset)
+        if not await app.pipeline.submit(_delivered(message), (message.topic, message.partition), acknowledge):
+            return
+
+
+def _delivered(message: Message) -> Delivered:
+    headers = dict(message.headers or ())
+    return Delivered(
         value=message.value or b"",
         key=message.key,
-        position=Position(message.partition, message.offset, round((message.timestamp or 0) * 1000)),
+        position=_position(message.partition, message.offset, message.timestamp, headers.get(PLACE_HEADER)),
         run=(headers.get(RUN_HEADER) or NO_RUN.encode()).decode(errors="replace"),
+        offset=message.offset,
     )
-    await app.pipeline.submit(delivered, (message.topic, message.partition), event.ack)
+
+
+def _position(partition: int, offset: int, timestamp_s: float | None, place: bytes | None) -> Position:
+    """Where the record stands: in its replay where it says so, else in Kafka."""
+    if place is not None and (found := decode_place(place)) is not None:
+        return Position(partition, *found)
+    return Position(partition, offset, round((timestamp_s or 0) * 1000))
 
 
 async def report_forever(app: WorkerApp) -> None:

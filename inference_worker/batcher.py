@@ -2,8 +2,9 @@
 
 Posts queue in lanes by modality, so that a text never pays for its neighbour's picture. When the engine asks, the
 lane holding the oldest post gives a batch: that post and its neighbours in length, as many as the token and
-image budgets allow. So the oldest post always leaves next (no lane starves, no deadline is needed beside it) and
-padding stays small. Two records of one key are never in the queue or in flight together: the later one is parked.
+image budgets allow and as long as padding stays the share that it is worth to the engine. So the oldest post always
+leaves next (no lane starves, no deadline is needed beside it). Two records of one key are never in the queue or in
+flight together: the later one is parked.
 
 Deletions and failures need no engine and do not wait for it: they leave by `take_unscored`. A post still queued when
 its deletion comes is withdrawn rather than scored, and what the engine has of it by then is thrown away; an author's
@@ -63,8 +64,8 @@ class Batch(Generic[T]):
 class Batcher(Generic[T]):
     """Queues items and hands out batches; all calls come from one event loop.
 
-    A batch has at most `max_items` items, `max_tokens` padded tokens and `max_images` images, but always at least
-    one item. Lengths are sorted within the `window` oldest items of a lane.
+    A batch has at most `max_items` items, `max_tokens` padded tokens, `max_images` images and `max_padding` of its
+    tokens for padding, but always at least one item. Lengths are sorted within the `window` oldest items of a lane.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Batcher(Generic[T]):
         max_items: int = 64,
         max_tokens: int = 4096,
         max_images: int = 16,
+        max_padding: float = 1.0,
         window: int = 512,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +83,7 @@ class Batcher(Generic[T]):
         self.max_items = max_items
         self.max_tokens = max_tokens
         self.max_images = max_images
+        self.max_padding = max_padding
         self.window = window
         self._clock_s = clock_s
         self._lanes: dict[Lane, deque[Item[T]]] = {lane: deque() for lane in get_args(Lane)}
@@ -201,20 +204,28 @@ class Batcher(Generic[T]):
     def _cut(self, lane: Lane) -> Batch[T]:
         queue = self._lanes[lane]
         reachable = [queue.popleft() for _ in range(min(self.window, len(queue)))]
-        chosen = grow(reachable, max_items=self.max_items, max_tokens=self.max_tokens, max_images=self.max_images)
+        chosen = grow(
+            reachable,
+            max_items=self.max_items,
+            max_tokens=self.max_tokens,
+            max_images=self.max_images,
+            max_padding=self.max_padding,
+        )
         taken = set(map(id, chosen))
         queue.extendleft(item for item in reversed(reachable) if id(item) not in taken)
         return Batch(lane, tuple(chosen))
 
 
-def grow(oldest_first: Sequence[Item[T]], *, max_items: int, max_tokens: int, max_images: int) -> list[Item[T]]:
+def grow(
+    oldest_first: Sequence[Item[T]], *, max_items: int, max_tokens: int, max_images: int, max_padding: float
+) -> list[Item[T]]:
     """The oldest item and its neighbours in length, grown towards the nearer length until a budget is full."""
     by_length: list[tuple[int, int]] = []
     for age, item in enumerate(oldest_first):
         insort(by_length, (item.tokens, age))
     start = by_length.index((oldest_first[0].tokens, 0))
     left, right = start, start + 1  # by_length[left:right] is chosen
-    images = oldest_first[0].images
+    real, images = oldest_first[0].tokens, oldest_first[0].images
     while right - left < max_items:
         longest = by_length[right - 1][0]
         gap_left = longest - by_length[left - 1][0] if left > 0 else None
@@ -223,8 +234,9 @@ def grow(oldest_first: Sequence[Item[T]], *, max_items: int, max_tokens: int, ma
             break
         goes_right = gap_left is None or (gap_right is not None and gap_right <= gap_left)
         tokens, age = by_length[right] if goes_right else by_length[left - 1]
-        images += oldest_first[age].images
-        if max(longest, tokens) * (right - left + 1) > max_tokens or images > max_images:
+        real, images = real + tokens, images + oldest_first[age].images
+        padded = max(longest, tokens) * (right - left + 1)
+        if padded > max_tokens or images > max_images or padded - real > max_padding * padded:
             break
         if goes_right:
             right += 1

@@ -30,6 +30,10 @@ FIXED_POINT: Final = 1_000
 TAIL_SHOWN: Final = 100
 TAIL_KEPT: Final = 3 * TAIL_SHOWN
 """Three times what is shown is kept, so that deletions leave no holes."""
+EMBEDDING_SIZE: Final = 32
+HOUR_S: Final = 3600
+RECEIPT_FIELDS: Final = 8
+"""A receipt has at least so many; a tombstone has fewer."""
 
 Distribution = tuple[float, float, float]
 Level = Literal["minute", "hour", "day"]
@@ -51,6 +55,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     confidence: largest fused probability; abstained: the model says it does not know.
     token_map: (start, end, weight) per token, character span in `text`, weight 0-255;
     image_map: row-major weights 0-255 of the strongest image's cells, `image_map_shape` = (rows, columns).
+    foreign: written in a language the model was not trained for, says its source; such a post is always abstained on.
+    correction: the class a person gave it instead (see `amendments.py`).
+    queued_ms, computed_ms: how long the post waited for the engine, and how long the engine took for its batch; None
+    where nobody took the time.
+    embedding: EMBEDDING_SIZE signed bytes, a direction in the model's own feature space; alike posts point alike.
     warnings: what was odd about the post, e.g. `text truncated`.
     """
 
@@ -84,10 +93,22 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     image_map: bytes = b""
     image_map_shape: tuple[int, int] = (0, 0)
     warnings: tuple[str, ...] = ()
+    foreign: bool = False
+    correction: Label | None = None
+    embedding: bytes = b""
+    queued_ms: int | None = None
+    computed_ms: int | None = None
+
+    @property
+    def mood(self) -> Label:
+        """The class the post counts as: a person's word over the model's."""
+        return self.correction or self.predicted
 
     @property
     def score(self) -> float:
-        """Net sentiment in [-1, 1]: P(positive) - P(negative)."""
+        """Net sentiment in [-1, 1]: P(positive) - P(negative), or what a person's class says for certain."""
+        if self.correction is not None:
+            return float((self.correction == "positive") - (self.correction == "negative"))
         return self.probabilities[0] - self.probabilities[2]
 
     @property
@@ -125,29 +146,34 @@ class Counters(NamedTuple):
     confidence_sum: int = 0
     text_score_sum: int = 0
     image_score_sum: int = 0
+    foreign: int = 0
+    corrected: int = 0
 
     @classmethod
     def of(cls, prediction: Prediction) -> Counters:
         """The share one post has in every rollup it enters."""
         score = round(prediction.score * FIXED_POINT)
+        mood, truth = prediction.mood, prediction.correction or prediction.label
         text, image = prediction.text_probabilities, prediction.image_probabilities
         return cls(
             posts=1,
-            positive=int(prediction.predicted == "positive"),
-            neutral=int(prediction.predicted == "neutral"),
-            negative=int(prediction.predicted == "negative"),
+            positive=int(mood == "positive"),
+            neutral=int(mood == "neutral"),
+            negative=int(mood == "negative"),
             abstained=int(prediction.abstained),
             with_text=int(text is not None),
             with_image=int(image is not None),
             disagreements=int(prediction.disagrees),
             sensitive=int(prediction.sensitive),
-            labelled=int(prediction.label is not None),
-            correct=int(prediction.label == prediction.predicted),
+            labelled=int(truth is not None),
+            correct=int(truth == prediction.predicted),
             score_sum=score,
             score_square_sum=round(prediction.score**2 * FIXED_POINT),
             confidence_sum=round(prediction.confidence * FIXED_POINT),
             text_score_sum=round((text[0] - text[2]) * FIXED_POINT) if text else 0,
             image_score_sum=round((image[0] - image[2]) * FIXED_POINT) if image else 0,
+            foreign=int(prediction.foreign),
+            corrected=int(prediction.correction is not None),
         )
 
     @classmethod
@@ -225,6 +251,10 @@ class Keys:
     def tail(self, topic: str) -> str:
         return f"{self.prefix}:tail:{topic}"
 
+    def posts(self, hour: int, topic: str) -> str:
+        """Sorted set of the ids of a topic's retained posts of one hour since the epoch, by event time."""
+        return f"{self.prefix}:posts:{hour}:{topic}"
+
     def author(self, author: str) -> str:
         """Sorted set of the ids of an author's posts that have a receipt or a dead letter, by when it was written."""
         return f"{self.prefix}:author:{author}"
@@ -259,6 +289,15 @@ class Keys:
     @property
     def dead_letters(self) -> str:
         return f"{self.prefix}:dead-letters"
+
+    def corrections(self, post_id: str) -> str:
+        """List of what people said of a post, every step of it."""
+        return f"{self.prefix}:corrections:{post_id}"
+
+    @property
+    def corrected(self) -> str:
+        """Set of the ids of posts people said something of."""
+        return f"{self.prefix}:corrected"
 
 
 def meta_key(namespace: str) -> str:
@@ -307,6 +346,20 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     lag: int | None = None
 
 
+class Overview(NamedTuple):
+    """The small facts of a namespace; see the methods of `Results` of the same names."""
+
+    meta: Meta
+    watermark: datetime | None
+    topics: list[str]
+    counters: dict[str, int]
+    workers: list[WorkerState]
+
+
+_FEW_HOURS: Final = 3
+"""So many lists are read at once without asking first how many posts each hour has: a round trip less."""
+
+
 class Results:
     """Reads one namespace's results; all methods are single pipelines. `redis` must not decode responses."""
 
@@ -317,7 +370,9 @@ class Results:
 
     def meta(self) -> Meta:
         """Raises UnknownNamespace if nothing was ever written, NewerResults if a newer version wrote it."""
-        packed = self.redis.get(meta_key(self.namespace))
+        return self._meta_of(self.redis.get(meta_key(self.namespace)))
+
+    def _meta_of(self, packed: bytes | None) -> Meta:
         if packed is None:
             raise UnknownNamespace(f"namespace {self.namespace!r} has no results yet: start a worker for it")
         meta = msgspec.msgpack.decode(packed, type=Meta)
@@ -332,21 +387,41 @@ class Results:
             self._shards = [Keys(self.namespace, shard) for shard in range(self.meta().shards)]
         return self._shards
 
+    def overview(self) -> Overview:
+        """All small facts at once, as often as they are wanted: a round trip, and one more for the workers."""
+        shards = self.shards()
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.get(meta_key(self.namespace))
+        pipeline.smembers(workers_key(self.namespace))
+        for keys in shards:
+            pipeline.get(keys.watermark)
+        for keys in shards:
+            pipeline.smembers(keys.topics)
+        for keys in shards:
+            pipeline.hgetall(keys.counters)
+        packed, workers, *rest = pipeline.execute()
+        times, topics, counts = (rest[part * len(shards) : (part + 1) * len(shards)] for part in range(3))
+        return Overview(
+            meta=self._meta_of(packed),
+            watermark=_latest(times),
+            topics=_names(topics),
+            counters=_summed(counts),
+            workers=self._workers(workers),
+        )
+
     def topics(self) -> list[str]:
         """Names of all topics seen, `all` first."""
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():
             pipeline.smembers(keys.topics)
-        names = {name.decode() for members in pipeline.execute() for name in members}
-        return sorted(names, key=lambda name: (name != ALL, name))
+        return _names(pipeline.execute())
 
     def watermark(self) -> datetime | None:
         """The namespace's clock: the latest event time scored; None before the first post."""
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():
             pipeline.get(keys.watermark)
-        times = [int(value) for value in pipeline.execute() if value is not None]
-        return datetime.fromtimestamp(max(times) / 1000, UTC) if times else None
+        return _latest(pipeline.execute())
 
     def rollups(
         self, topics: Sequence[str], level: Level, start: datetime, end: datetime
@@ -393,21 +468,73 @@ class Results:
             for post_id, score in entries
         }
         newest = sorted(found, reverse=True)[:limit]
+        return self._read(found[score, post_id].post(post_id) for score, post_id in newest)
+
+    def posts(self, topic: str, start: datetime, end: datetime, *, limit: int) -> list[Prediction]:
+        """The newest retained posts of a topic with start <= event time < end, newest first."""
+        hours = self._hours(topic, start, end, limit)
+        first_ms, last_ms = int(start.timestamp() * 1000), f"({int(end.timestamp() * 1000)}"
+        asked = [(keys, hour) for hour in hours for keys in self.shards()]
         pipeline = self.redis.pipeline(transaction=False)
-        for score, post_id in newest:
-            pipeline.get(found[score, post_id].post(post_id))
+        for keys, hour in asked:
+            pipeline.zrange(
+                keys.posts(hour, topic),
+                last_ms,
+                first_ms,
+                desc=True,
+                byscore=True,
+                offset=0,
+                num=limit,
+                withscores=True,
+            )
+        found = sorted(
+            (
+                (score, post_id.decode(), keys)
+                for (keys, _), entries in zip(asked, pipeline.execute(), strict=True)
+                for post_id, score in entries
+            ),
+            key=lambda entry: entry[:2],
+            reverse=True,
+        )
+        return self._read(keys.post(post_id) for _, post_id, keys in found[:limit])
+
+    def _hours(self, topic: str, start: datetime, end: datetime, limit: int) -> list[int]:
+        """Hours since the epoch of the newest `limit` posts in the range, and of some more."""
+        first, last = (int(at.timestamp()) // HOUR_S for at in (start, end))
+        if last - first < _FEW_HOURS:
+            return list(range(last, first - 1, -1))
+        found: list[int] = []
+        counted = 0
+        buckets = self.rollups([topic], "hour", start, end)[topic]
+        for at, counters in sorted(buckets.items(), reverse=True):
+            found.append(int(at.timestamp()) // HOUR_S)
+            # The newest hour lies only partly in the range: its posts may all come after it.
+            counted += counters.posts if len(found) > 1 else 0
+            if counted >= limit:
+                break
+        return found
+
+    def _read(self, keys: Iterable[str]) -> list[Prediction]:
+        """The predictions under these keys, but for those no longer retained."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.get(key)
         return [decode_prediction(packed) for packed in pipeline.execute() if packed is not None]
 
     def prediction(self, post_id: str) -> Prediction | None:
         """What is known of one post, while it is retained."""
-        packed = self.redis.get(self._keys_of(post_id).post(post_id))
+        packed = self.redis.get(self.keys_of(post_id).post(post_id))
         return decode_prediction(packed) if packed is not None else None
+
+    def predictions(self, post_ids: Iterable[str]) -> list[Prediction]:
+        """What is known of several posts, but for those no longer retained, in one round trip."""
+        return self._read(self.keys_of(post_id).post(post_id) for post_id in post_ids)
 
     def thumbnails(self, posts: Iterable[tuple[str, int]]) -> list[bytes | None]:
         """JPEG bytes per (post id, image index), None where none is retained."""
         pipeline = self.redis.pipeline(transaction=False)
         for post_id, index in posts:
-            pipeline.hget(self._keys_of(post_id).thumbnails(post_id), str(index))
+            pipeline.hget(self.keys_of(post_id).thumbnails(post_id), str(index))
         return list(pipeline.execute())
 
     def counters(self, run: str | None = None) -> dict[str, int]:
@@ -420,11 +547,7 @@ class Results:
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():
             pipeline.hgetall(keys.counters if run is None else keys.run(run))
-        sums: dict[str, int] = {}
-        for counts in pipeline.execute():
-            for field, value in counts.items():
-                sums[field.decode()] = sums.get(field.decode(), 0) + int(value)
-        return sums
+        return _summed(pipeline.execute())
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters."""
@@ -438,9 +561,11 @@ class Results:
 
     def workers(self) -> list[WorkerState]:
         """The workers alive now."""
-        names = [name.decode() for name in self.redis.smembers(workers_key(self.namespace))]
+        return self._workers(self.redis.smembers(workers_key(self.namespace)))
+
+    def _workers(self, names: Iterable[bytes]) -> list[WorkerState]:
         pipeline = self.redis.pipeline(transaction=False)
-        for name in sorted(names):
+        for name in sorted(name.decode() for name in names):
             pipeline.get(worker_key(self.namespace, name))
         return [msgspec.msgpack.decode(packed, type=WorkerState) for packed in pipeline.execute() if packed is not None]
 
@@ -451,7 +576,32 @@ class Results:
                 yield from (decode_prediction(fields[b"p"]) for _, fields in entries)
                 self.redis.xdel(keys.results, *(entry_id for entry_id, _ in entries))
 
-    def _keys_of(self, post_id: str) -> Keys:
+    def read_results(self, shard: int, count: int) -> list[tuple[str, Prediction]]:
+        """The oldest entries of a shard's results stream with their ids, which stay there until `trim_results`."""
+        entries = self.redis.xrange(self.shards()[shard].results, count=count)
+        return [(entry_id.decode(), decode_prediction(fields[b"p"])) for entry_id, fields in entries]
+
+    def waiting_results(self, shard: int) -> int:
+        """How many entries a shard's results stream has."""
+        return int(self.redis.xlen(self.shards()[shard].results))
+
+    def trim_results(self, shard: int, last_id: str) -> None:
+        """Takes the entries of a shard's results stream up to and with this one out."""
+        milliseconds, number = map(int, last_id.split("-"))
+        self.redis.xtrim(self.shards()[shard].results, minid=f"{milliseconds}-{number + 1}", approximate=False)
+
+    def withdrawn(self, post_ids: Sequence[str]) -> set[str]:
+        """Those of the posts that were deleted: what is left of their receipt is a tombstone."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for post_id in post_ids:
+            pipeline.get(self.keys_of(post_id).receipt(post_id))
+        receipts = zip(post_ids, pipeline.execute(), strict=True)
+        return {
+            post_id for post_id, packed in receipts if packed and len(msgspec.msgpack.decode(packed)) < RECEIPT_FIELDS
+        }
+
+    def keys_of(self, post_id: str) -> Keys:
+        """The keys of a post's shard."""
         shards = self.shards()
         return shards[shard_of(post_id, len(shards))]
 
@@ -470,6 +620,26 @@ def decode_prediction(packed: bytes) -> Prediction:
     if prediction.schema > SCHEMA_VERSION:
         raise NewerResults(f"prediction of {prediction.id} has schema {prediction.schema}: upgrade this reader")
     return prediction
+
+
+def _latest(times: Iterable[bytes | None]) -> datetime | None:
+    """Watermarks of the shards → the namespace's clock."""
+    known = [int(value) for value in times if value is not None]
+    return datetime.fromtimestamp(max(known) / 1000, UTC) if known else None
+
+
+def _names(members: Iterable[Iterable[bytes]]) -> list[str]:
+    """Topics of the shards → their names, `all` first."""
+    names = {name.decode() for of_shard in members for name in of_shard}
+    return sorted(names, key=lambda name: (name != ALL, name))
+
+
+def _summed(counts: Iterable[dict[bytes, bytes]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for of_shard in counts:
+        for field, value in of_shard.items():
+            sums[field.decode()] = sums.get(field.decode(), 0) + int(value)
+    return sums
 
 
 def _glob_escape(text: str) -> str:

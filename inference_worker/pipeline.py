@@ -19,7 +19,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import compress
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from tokenizers import Encoding
 
 from inference_worker.batcher import Batch, Batcher, Item
 from inference_worker.contract import Prediction, most_likely
@@ -29,12 +31,14 @@ from inference_worker.predictor import Scores
 from inference_worker.preprocess import Example
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
-from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Withdrawn, Write
+from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Standing, Withdrawn, Write
 from ingest.contract import Deletion, MalformedRecord, NewerSchema, Post, Record, decode
 
 logger = logging.getLogger(__name__)
 
-PREPARE_CHUNK = 64
+PREPARE_CHUNK = 256
+PREPARE_BYTES = 256 << 10
+"""A chunk is full at so many records or bytes: pictures take long, and the engine waits for a chunk."""
 WRITES_IN_FLIGHT = 4
 
 
@@ -44,9 +48,16 @@ class Scorer(Protocol):
     name: str
 
     @property
+    def max_padding(self) -> float: ...
+
+    @property
     def grid(self) -> tuple[int, int]: ...
 
-    def prepare(self, post: Post) -> Example: ...
+    def is_foreign(self, lang: str | None) -> bool: ...
+
+    def encode(self, posts: Sequence[Post]) -> Sequence[Encoding | None]: ...
+
+    def prepare(self, post: Post, encoding: Encoding | None) -> Example: ...
 
     def predict(self, examples: Sequence[Example]) -> list[Scores]: ...
 
@@ -56,17 +67,18 @@ class Sink(Protocol):
 
     async def write(self, writes: Sequence[Write]) -> dict[str, int]: ...
 
-    async def superseded(self, posts: Sequence[tuple[str, int, Position]]) -> list[bool]: ...
+    async def standings(self, posts: Sequence[tuple[str, int, Position]]) -> list[Standing]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """One Kafka record as it arrived."""
+    """One Kafka record as it arrived; `offset` is Kafka's, and `position` where the record stands among its run's."""
 
     value: bytes
     key: bytes | None
     position: Position
     run: str
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,14 @@ DeadLetters = Callable[[Delivered, str], Awaitable[None]]
 """Puts a record and the reason on the dead-letters topic; returns once Kafka has it."""
 
 
+class _Timing(NamedTuple):
+    """When the engine began and ended a batch, by the monotonic clock, and its end by the calendar's."""
+
+    began_s: float
+    ended_s: float
+    scored_at: datetime
+
+
 class Pipeline:
     """Scores what is submitted, in bounded space.
 
@@ -97,7 +117,10 @@ class Pipeline:
         self.ledger = Ledger()
         self.stats = stats
         self.batcher: Batcher[_Work] = Batcher(
-            max_items=settings.batch_items, max_tokens=settings.batch_tokens, max_images=settings.batch_images
+            max_items=settings.batch_items,
+            max_tokens=settings.batch_tokens,
+            max_images=settings.batch_images,
+            max_padding=scorer.max_padding,
         )
         self._scorer = scorer
         self._sink = sink
@@ -111,21 +134,22 @@ class Pipeline:
         self._write_slots = asyncio.Semaphore(WRITES_IN_FLIGHT)
         self._is_closed = False
 
-    async def submit(self, delivered: Delivered, partition: Partition, acknowledge: Callable[[], object]) -> None:
-        """Takes a record in, waiting while too many are in flight.
+    async def submit(self, delivered: Delivered, partition: Partition, acknowledge: Callable[[], object]) -> bool:
+        """Takes a record in, waiting while too many are in flight; whether it did.
 
         Records are left alone (never acknowledged, so read again) after `drain`, and when partitions were revoked
-        during the wait: the record may belong to another worker by now.
+        during the wait: the record, and what was fetched with it, may belong to another worker by now.
         """
         revocations = self.ledger.revocations
         await self._slots.acquire()
         if self._is_closed or self.ledger.revocations != revocations:
             self._slots.release()
-            return
+            return False
         self._in_flight += 1
         self._idle.clear()
-        ticket = self.ledger.enter(partition, delivered.position.offset, acknowledge)
+        ticket = self.ledger.enter(partition, delivered.offset, acknowledge)
         self._intake.put_nowait(_Work(delivered, ticket))
+        return True
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
         """Partitions went to another worker: what is in flight of them is still written, but not acknowledged."""
@@ -157,23 +181,34 @@ class Pipeline:
                 group.create_task(self._settle_unscored(group))
 
     async def _prepare_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
+        """Receipts are asked for the next chunk while one is prepared."""
         loop = asyncio.get_running_loop()
+        preparing = group.create_task(asyncio.sleep(0))
         while True:
             works = [await self._intake.get()]
-            while len(works) < PREPARE_CHUNK and not self._intake.empty():
+            size = len(works[0].delivered.value)
+            while len(works) < PREPARE_CHUNK and size < PREPARE_BYTES and not self._intake.empty():
                 works.append(self._intake.get_nowait())
-            for item in await self._without_superseded(await loop.run_in_executor(thread, self._prepare, works)):
-                self._enqueue(item)
+                size += len(works[-1].delivered.value)
+            works = [_decoded(work) for work in works]
+            standings = await self._standings(works)
+            await preparing
+            preparing = group.create_task(
+                self._prepare_chunk(loop.run_in_executor(thread, self._prepare, works, standings))
+            )
 
-    async def _without_superseded(self, items: list[_Prepared]) -> list[_Prepared]:
-        """Duplicates and redeliveries take their turn, but not the engine's time."""
+    async def _prepare_chunk(self, items: Awaitable[list[_Prepared]]) -> None:
+        for item in await items:
+            self._enqueue(item)
+
+    async def _standings(self, works: list[_Work]) -> list[Standing]:
         posts = [
-            (record.id, record.revision, item.payload.delivered.position)
-            for item in items
-            if isinstance(record := item.payload.record, Post) and item.payload.example is not None
+            (record.id, record.revision, work.delivered.position)
+            for work in works
+            if isinstance(record := work.record, Post)
         ]
-        answers = iter(await self._sink.superseded(posts) if posts else ())
-        return [_unscored(item) if item.payload.example is not None and next(answers) else item for item in items]
+        answers = iter(await self._sink.standings(posts) if posts else ())
+        return [next(answers) if isinstance(work.record, Post) else "new" for work in works]
 
     def _enqueue(self, item: _Prepared) -> None:
         if isinstance(item.payload.record, Deletion):
@@ -183,31 +218,44 @@ class Pipeline:
         if item.holds_author and item.author is not None:
             self.batcher.divert(item.author, _unscored)
 
-    def _prepare(self, works: list[_Work]) -> list[_Prepared]:
-        return [self._prepare_one(work) for work in works]
+    def _prepare(self, works: list[_Work], standings: list[Standing]) -> list[_Prepared]:
+        """Redeliveries take their turn, but nobody's time; other superseded posts are no burden to the engine."""
+        encodings = iter(
+            self._encode(
+                [
+                    work.record
+                    for work, standing in zip(works, standings, strict=True)
+                    if isinstance(work.record, Post) and standing != "redelivered"
+                ]
+            )
+        )
+        items = []
+        for work, standing in zip(works, standings, strict=True):
+            if not isinstance(work.record, Post):
+                items.append(_unprepared(work))
+            elif standing == "redelivered":
+                items.append(_item(work, work.record, None))
+            else:
+                item = self._prepare_post(work, work.record, next(encodings))
+                items.append(_unscored(item) if standing == "superseded" else item)
+        return items
 
-    def _prepare_one(self, work: _Work) -> _Prepared:
-        position = work.delivered.position
+    def _encode(self, posts: list[Post]) -> Sequence[Encoding | None]:
+        """Texts at once; one that cannot be encoded is found when each is prepared by itself."""
         try:
-            record = decode(work.delivered.value)
-            work = replace(work, record=record)
-            if isinstance(record, Deletion):
-                return _deletion(work, record, time.monotonic())
-            example = self._scorer.prepare(record)
-        except (MalformedRecord, NewerSchema, Unscorable) as error:
+            return self._scorer.encode(posts)
+        except Exception:  # whatever a hostile text provokes
+            logger.exception("%d texts could not be encoded together", len(posts))
+            return [None] * len(posts)
+
+    def _prepare_post(self, work: _Work, post: Post, encoding: Encoding | None) -> _Prepared:
+        try:
+            return _item(work, post, self._scorer.prepare(post, encoding))
+        except Unscorable as error:
             return _failure(replace(work, failure=str(error)), time.monotonic())
         except Exception as error:  # whatever a hostile record provokes: it is set aside, the stream goes on
-            logger.exception("record at %s could not be prepared", position)
+            logger.exception("record at %s could not be prepared", work.delivered.position)
             return _failure(replace(work, failure=f"{type(error).__name__}: {error}"), time.monotonic())
-        return Item(
-            replace(work, example=example),
-            record.id.encode(),
-            example.lane,
-            example.tokens,
-            len(example.images),
-            time.monotonic(),
-            (position.partition, record.author) if record.author is not None else None,
-        )
 
     async def _score_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -215,7 +263,8 @@ class Pipeline:
             batch = await self.batcher.take()
             began = time.monotonic()
             scored = await loop.run_in_executor(thread, self._score, list(batch.items))
-            self.stats.batch_done(batch, time.monotonic() - began)
+            timing = _Timing(began, time.monotonic(), datetime.now(UTC))
+            self.stats.batch_done(batch, timing.ended_s - began)
             if self._is_out_of_memory:
                 self._is_out_of_memory = False
                 self.batcher.halve()
@@ -225,7 +274,7 @@ class Pipeline:
             wanted = self.batcher.scored(batch)
             batch = replace(batch, items=tuple(compress(batch.items, wanted)))
             await self._write_slots.acquire()
-            group.create_task(self._finish(batch, list(compress(scored, wanted))))
+            group.create_task(self._finish(batch, list(compress(scored, wanted)), timing))
 
     async def _settle_unscored(self, group: asyncio.TaskGroup) -> None:
         while True:
@@ -250,17 +299,18 @@ class Pipeline:
             middle = len(items) // 2
             return self._score(items[:middle]) + self._score(items[middle:])
 
-    async def _finish(self, batch: Batch[_Work], scored: Sequence[Scores | str | None]) -> None:
+    async def _finish(
+        self, batch: Batch[_Work], scored: Sequence[Scores | str | None], timing: _Timing | None = None
+    ) -> None:
         writes: list[tuple[_Work, Write]] = []
         failed: list[tuple[_Work, str]] = []
-        scored_at = datetime.now(UTC)
         for item, scores in zip(batch.items, scored, strict=True):
             work = item.payload
             if isinstance(scores, str):
                 failed.append((work, scores))
             else:
                 writes += ((post, _withdrawal(post)) for post in work.withdrawn)
-                writes.append((work, self._result(work, scores, scored_at)))
+                writes.append((work, self._result(item, scores, timing)))
         try:
             await self._write(writes, failed)
         finally:
@@ -289,55 +339,111 @@ class Pipeline:
         if self._in_flight == 0:
             self._idle.set()
 
-    def _result(self, work: _Work, scores: Scores | None, scored_at: datetime) -> Write:
+    def _result(self, item: _Prepared, scores: Scores | None, timing: _Timing | None) -> Write:
+        work = item.payload
         delivered, record = work.delivered, work.record
         if isinstance(record, Deletion):
             if record.post_id is not None:
                 return Deleted(record.post_id, delivered.position, delivered.run)
             assert record.author is not None  # the contract sees to it that a deletion names one of the two
             return AuthorDeleted(record.author, delivered.position, delivered.run)
-        if scores is None or work.example is None:
+        if scores is None or work.example is None or timing is None:
             return _withdrawal(work)
         assert isinstance(record, Post)
         return Scored(
-            self._prediction(record, work.example, scores, scored_at),
+            prediction_of(
+                record,
+                work.example,
+                scores,
+                timing.scored_at,
+                self._scorer,
+                queued_ms=round(1000 * (timing.began_s - item.arrived_at_s)),
+                computed_ms=round(1000 * (timing.ended_s - timing.began_s)),
+            ),
             delivered.position,
             delivered.run,
             tuple(image.jpeg for image in record.images),
         )
 
-    def _prediction(self, post: Post, example: Example, scores: Scores, scored_at: datetime) -> Prediction:
-        return Prediction(
-            id=post.id,
-            source=post.source,
-            revision=post.revision,
-            created_at=post.created_at,
-            ingested_at=post.ingested_at,
-            scored_at=scored_at,
-            predicted=most_likely(scores.fused),
-            probabilities=scores.fused,
-            text_probabilities=scores.text,
-            image_probabilities=scores.image,
-            confidence=scores.confidence,
-            abstained=scores.abstained,
-            model=self._scorer.name,
-            text=post.text,
-            lang=post.lang,
-            author=post.author,
-            reach=post.reach,
-            url=post.url,
-            sensitive=post.sensitive,
-            images=len(post.images),
-            strongest_image=scores.strongest_image,
-            image_hashes=tuple(image.phash for image in post.images),
-            alt=tuple(image.alt for image in post.images),
-            topics=post.topics,
-            label=post.label,
-            token_map=scores.token_map,
-            image_map=scores.image_map,
-            image_map_shape=self._scorer.grid if scores.image_map else (0, 0),
-            warnings=example.warnings,
-        )
+
+def prediction_of(
+    post: Post,
+    example: Example,
+    scores: Scores,
+    scored_at: datetime,
+    scorer: Scorer,
+    *,
+    queued_ms: int | None = None,
+    computed_ms: int | None = None,
+) -> Prediction:
+    """What the dashboard shows of a post."""
+    is_foreign = scorer.is_foreign(post.lang)
+    return Prediction(
+        id=post.id,
+        source=post.source,
+        revision=post.revision,
+        created_at=post.created_at,
+        ingested_at=post.ingested_at,
+        scored_at=scored_at,
+        predicted=most_likely(scores.fused),
+        probabilities=scores.fused,
+        text_probabilities=scores.text,
+        image_probabilities=scores.image,
+        confidence=scores.confidence,
+        abstained=scores.abstained or is_foreign,
+        model=scorer.name,
+        text=post.text,
+        lang=post.lang,
+        author=post.author,
+        reach=post.reach,
+        url=post.url,
+        sensitive=post.sensitive,
+        images=len(post.images),
+        strongest_image=scores.strongest_image,
+        image_hashes=tuple(image.phash for image in post.images),
+        alt=tuple(image.alt for image in post.images),
+        topics=post.topics,
+        label=post.label,
+        token_map=scores.token_map,
+        image_map=scores.image_map,
+        image_map_shape=scorer.grid if scores.image_map else (0, 0),
+        warnings=example.warnings,
+        foreign=is_foreign,
+        embedding=scores.embedding,
+        queued_ms=queued_ms,
+        computed_ms=computed_ms,
+    )
+
+
+def _decoded(work: _Work) -> _Work:
+    """With its record; or why it cannot be read."""
+    try:
+        return _Work(work.delivered, work.ticket, decode(work.delivered.value))
+    except (MalformedRecord, NewerSchema) as error:
+        return replace(work, failure=str(error))
+    except Exception as error:  # as in _prepare_post
+        logger.exception("record at %s could not be decoded", work.delivered.position)
+        return replace(work, failure=f"{type(error).__name__}: {error}")
+
+
+def _unprepared(work: _Work) -> _Prepared:
+    """What needs no example: a deletion, or a record that could not be read."""
+    if isinstance(work.record, Deletion):
+        return _deletion(work, work.record, time.monotonic())
+    return _failure(work, time.monotonic())
+
+
+def _item(work: _Work, post: Post, example: Example | None) -> _Prepared:
+    """Without an example it is not to be scored."""
+    return Item(
+        _Work(work.delivered, work.ticket, post, example),
+        post.id.encode(),
+        example.lane if example is not None else "none",
+        example.tokens if example is not None else 0,
+        len(example.images) if example is not None else 0,
+        time.monotonic(),
+        (work.delivered.position.partition, post.author) if post.author is not None else None,
+    )
 
 
 def _deletion(work: _Work, record: Deletion, now_s: float) -> _Prepared:
@@ -360,6 +466,8 @@ def _own_key(work: _Work) -> bytes:
 
 
 def _unscored(item: _Prepared) -> _Prepared:
+    if item.payload.example is None:  # a failure, which is to be told
+        return item
     return replace(item, lane="none", payload=replace(item.payload, example=None))
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from tokenizers import Encoding
 
-from inference_worker.contract import Distribution
+from inference_worker.contract import EMBEDDING_SIZE, Distribution
 from inference_worker.errors import WorkerError
 from inference_worker.preprocess import EncodedImage, Example, Preprocessor
 from ingest.contract import Post
+
+_UNTOLD = re.compile("und|mul|mis|zxx|q[a-t][a-z]")
+"""Tags that name no language; X's own are among those for private use, such as `qht` for posts of hashtags alone."""
 
 
 class Fusion(NamedTuple):
@@ -29,9 +35,13 @@ class Fusion(NamedTuple):
 
 
 class Engine(Protocol):
-    """What runs the three graphs; shapes as in `engines/onnx.py`."""
+    """What runs the three graphs; shapes as in `engines/onnx.py`.
+
+    max_padding: share of a batch's tokens that may be padding before two batches are cheaper than one.
+    """
 
     name: str
+    max_padding: float
 
     def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -55,7 +65,8 @@ class Calibration:
 class Scores:
     """What the model says of one post; distributions are calibrated and in the order of `contract.LABELS`.
 
-    token_map: (start, end, weight 0-255) per token; image_map: rows x columns weights 0-255 of the strongest image.
+    token_map: (start, end, weight 0-255) per token; image_map: rows x columns weights 0-255 of the strongest image;
+    embedding: see `contract.Prediction`.
     """
 
     fused: Distribution
@@ -66,6 +77,7 @@ class Scores:
     token_map: tuple[tuple[int, int, int], ...] = ()
     image_map: bytes = b""
     strongest_image: int = 0
+    embedding: bytes = b""
 
 
 class ImageFeatures(NamedTuple):
@@ -121,9 +133,11 @@ class Predictor:
         preprocessor: Preprocessor,
         calibration: Calibration,
         label_order: Sequence[int],
+        languages: Sequence[str] = ("en",),
         cached_images: int = 512,
     ) -> None:
         self.name = name
+        self.languages = frozenset(languages)
         self.engine = engine
         self.preprocessor = preprocessor
         self.calibration = calibration
@@ -131,13 +145,26 @@ class Predictor:
         self.images = ImageCache(cached_images)
 
     @property
+    def max_padding(self) -> float:
+        return self.engine.max_padding
+
+    @property
     def grid(self) -> tuple[int, int]:
         return self.preprocessor.image.grid
 
-    def prepare(self, post: Post) -> Example:
+    def is_foreign(self, lang: str | None) -> bool:
+        """The language is known (a BCP 47 tag) and none of those the model was trained for."""
+        language = (lang or "und").split("-")[0].lower()
+        return not (language in self.languages or _UNTOLD.fullmatch(language))
+
+    def encode(self, posts: Sequence[Post]) -> list[Encoding]:
+        """See Preprocessor.encode."""
+        return self.preprocessor.encode(posts)
+
+    def prepare(self, post: Post, encoding: Encoding | None = None) -> Example:
         """Post → example (see Preprocessor.prepare); pictures already cached are not decoded."""
         cached = {image.sha256 for image in post.images if image.sha256 in self.images}
-        return self.preprocessor.prepare(post, is_cached=cached)
+        return self.preprocessor.prepare(post, encoding, is_cached=cached)
 
     def predict(self, examples: Sequence[Example]) -> list[Scores]:
         """Scores examples of one lane; row i depends on example i alone.
@@ -148,22 +175,32 @@ class Predictor:
         if any(example.lane != lane for example in examples):
             raise ValueError("examples of one batch must be of one lane")
         if lane == "text":
-            _, _, text_logits = self._encode_texts(examples)
+            mask, text_features, text_logits = self._encode_texts(examples)
             text = self._distributions(text_logits, "text")
-            return [self._scores("text", text[row], text=text[row]) for row in range(len(examples))]
+            embeddings = _embeddings(_mean_text(text_features, mask))
+            return [
+                self._scores("text", text[row], text=text[row], embedding=embeddings[row])
+                for row in range(len(examples))
+            ]
         pictures = self._encode_images(examples)
         image_logits = np.stack([np.mean([one.logits for one in of_post], axis=0) for of_post in pictures])
         image = self._distributions(image_logits, "image")
         strongest = [int(np.argmax([one.logits.max() for one in of_post])) for of_post in pictures]
+        image_features = np.stack([np.mean([one.features for one in of_post], axis=0) for of_post in pictures])
         if lane == "image":
+            embeddings = _embeddings(image_features.mean(axis=1))
             return [
                 self._scores(
-                    "image", image[row], image=image[row], strongest_image=example.images[strongest[row]].index
+                    "image",
+                    image[row],
+                    image=image[row],
+                    strongest_image=example.images[strongest[row]].index,
+                    embedding=embeddings[row],
                 )
                 for row, example in enumerate(examples)
             ]
         mask, text_features, _ = self._encode_texts(examples)
-        image_features = np.stack([np.mean([one.features for one in of_post], axis=0) for of_post in pictures])
+        embeddings = _embeddings(_mean_text(text_features, mask) + image_features.mean(axis=1))
         fusion = self.engine.fuse(text_features, mask, image_features)
         fused = self._distributions(fusion.logits, "both")
         caption = self._distributions(fusion.caption_logits, "caption")
@@ -176,6 +213,7 @@ class Predictor:
                 token_map=_token_map(example, fusion.text_map[row]),
                 image_map=_to_bytes(fusion.image_map[row]),
                 strongest_image=example.images[strongest[row]].index,
+                embedding=embeddings[row],
             )
             for row, example in enumerate(examples)
         ]
@@ -228,6 +266,7 @@ class Predictor:
         token_map: tuple[tuple[int, int, int], ...] = (),
         image_map: bytes = b"",
         strongest_image: int = 0,
+        embedding: bytes = b"",
     ) -> Scores:
         confidence = max(fused)
         return Scores(
@@ -239,7 +278,29 @@ class Predictor:
             token_map=token_map,
             image_map=image_map,
             strongest_image=strongest_image,
+            embedding=embedding,
         )
+
+
+def _mean_text(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(B, T, D) and (B, T) → (B, D), over the positions whose mask is 1."""
+    weights = mask[..., None].astype(features.dtype)
+    return np.asarray((features * weights).sum(axis=1) / weights.sum(axis=1))
+
+
+@lru_cache
+def _projection(width: int) -> np.ndarray:
+    """(width, EMBEDDING_SIZE): a random projection, the same for ever (Johnson and Lindenstrauss, 1984)."""
+    return np.random.default_rng(width).standard_normal((width, EMBEDDING_SIZE)).astype(np.float32)
+
+
+def _embeddings(features: np.ndarray) -> list[bytes]:
+    """(B, D) → a direction each, as EMBEDDING_SIZE signed bytes of length 127 in all; zeros where there is none."""
+    # Row by row: a product of many rows may round otherwise than that of one, and a post owes nothing to its mates.
+    projected = np.stack([row @ _projection(features.shape[1]) for row in features])
+    length = np.linalg.norm(projected, axis=1, keepdims=True)
+    scaled = np.divide(127 * projected, length, out=np.zeros_like(projected), where=length > 0)
+    return [row.tobytes() for row in np.rint(scaled).astype(np.int8)]
 
 
 def _to_bytes(weights: np.ndarray) -> bytes:

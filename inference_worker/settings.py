@@ -54,7 +54,7 @@ class Settings:
             kafka=env.text("KAFKA", cls.kafka),
             redis=env.text("REDIS", cls.redis),
             model=Path(env.text("MODEL", str(cls.model))),
-            engine=env.one_of("ENGINE", cls.engine, ("onnx",)),
+            engine=env.one_of("ENGINE", cls.engine, ("onnx", "onnx-int8", "onnx-float32", "null")),
             engine_threads=env.whole("ENGINE_THREADS", cls.engine_threads),
             partitions=env.whole("PARTITIONS", cls.partitions, least=1),
             replicas=env.whole("REPLICAS", cls.replicas, least=1),

@@ -10,6 +10,8 @@
 --            author gone {4, author, cursor, partition, offset, timestamp_ms, run, counts here, posts per step}
 --            withdrawn   {5, id, revision, partition, offset, timestamp_ms, run}: a post that was not scored, as its
 --                         receipt, its deletion (then the next entry of this id) or its author's made that useless
+--            amendment   {6, id, share, topics, old blob, new blob, correction blob or nil}: a person's change of a
+--                         post; refused (`changed`) unless the post still reads as the old blob
 -- ARGV[3]  seconds rollups and runs live after their last write; 0: for ever
 -- ARGV[4]  seconds a post's text and thumbnails live; 0: for ever
 -- ARGV[5]  entries the results stream keeps; 0: all
@@ -29,7 +31,7 @@ local entries = cmsgpack.unpack(ARGV[2])
 local rollup_ttl, post_ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
 local results_kept, tail_kept = tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local DELETION, LETTER, AUTHOR_GONE, WITHDRAWN = 2, 3, 4, 5
+local DELETION, LETTER, AUTHOR_GONE, WITHDRAWN, AMENDMENT = 2, 3, 4, 5, 6
 local DAYS_SPAN = 2764800
 local LEVELS = { { 'minute', 60, 3600 }, { 'hour', 3600, 86400 }, { 'day', 86400, DAYS_SPAN } }
 -- fields of a receipt, and of an author's mark (which has the first four only, and `counted` in place of a revision)
@@ -39,7 +41,7 @@ local LOOK_BACK = 172800
 
 local now_s = tonumber(redis.call('TIME')[1])
 local outcomes, runs, sums, grown, receipts, marks, authors = {}, {}, {}, {}, {}, {}, {}
-local tails, withdrawn, watermark = {}, {}, 0
+local tails, posts, lives, withdrawn, watermark = {}, {}, {}, {}, 0
 
 local function set(key, value, ttl)
   if ttl > 0 then redis.call('SET', key, value, 'EX', ttl) else redis.call('SET', key, value) end
@@ -63,6 +65,11 @@ local function count(run, outcome)
   outcomes[#outcomes + 1] = outcome
 end
 
+-- Where a topic's posts of the hour of an event time are listed.
+local function posts_of(created_ms, topic)
+  return prefix .. ':posts:' .. string.format('%d', math.floor(created_ms / 3600000)) .. ':' .. topic
+end
+
 -- The entry stands at or before a receipt's (or mark's) position.
 local function is_behind(entry, receipt)
   return entry[4] == receipt[PARTITION] and entry[5] <= receipt[OFFSET] and entry[6] <= receipt[TIMESTAMP]
@@ -82,14 +89,24 @@ local function receipt_ttl(receipt)
   return rollup_ttl + math.min(math.max(span_end - now_s, 0), DAYS_SPAN)
 end
 
--- Adds (sign 1) or takes back (sign -1) a share in all rollups of its topics.
-local function add_share(share, created_ms, topics, sign)
+-- Calls visit(key without topic, field) for the bucket of each level an event time falls into.
+local function each_bucket(created_ms, visit)
   local created_s = math.floor(created_ms / 1000)
   for _, level in ipairs(LEVELS) do
-    local middle = ':' .. level[1] .. ':' .. string.format('%d', math.floor(created_s / level[3])) .. ':'
-    local field = string.format('%d', math.floor((created_s % level[3]) / level[2]))
+    visit(
+      prefix .. ':' .. level[1] .. ':' .. string.format('%d', math.floor(created_s / level[3])) .. ':',
+      string.format('%d', math.floor((created_s % level[3]) / level[2]))
+    )
+  end
+end
+
+-- Adds (sign 1) or takes back (sign -1) a share in all rollups of its topics; with `stands(stem, field)` only where
+-- that says so.
+local function add_share(share, created_ms, topics, sign, stands)
+  each_bucket(created_ms, function(stem, field)
+    if stands and not stands(stem, field) then return end
     for _, topic in ipairs(topics) do
-      local key = prefix .. middle .. topic
+      local key = stem .. topic
       local buckets = sums[key] or {}
       local vector = buckets[field]
       if sign > 0 then grown[key] = true end
@@ -101,7 +118,7 @@ local function add_share(share, created_ms, topics, sign)
         sums[key] = buckets
       end
     end
-  end
+  end)
 end
 
 local function write_sums()
@@ -122,10 +139,23 @@ local function write_sums()
   end
 end
 
+local function list(id, created_ms, topic)
+  local key = posts_of(created_ms, topic)
+  redis.call('ZADD', prefix .. ':tail:' .. topic, created_ms, id)
+  redis.call('ZADD', key, created_ms, id)
+  tails[topic] = true
+  posts[key] = true
+end
+
+local function unlist(id, created_ms, topic)
+  redis.call('ZREM', prefix .. ':tail:' .. topic, id)
+  redis.call('ZREM', posts_of(created_ms, topic), id)
+end
+
 -- Takes what a receipt stands for out of rollups, tails, results and its author's posts.
 local function take_back(id, receipt)
   add_share(receipt[SHARE], receipt[CREATED], receipt[TOPICS], -1)
-  for _, topic in ipairs(receipt[TOPICS]) do redis.call('ZREM', prefix .. ':tail:' .. topic, id) end
+  for _, topic in ipairs(receipt[TOPICS]) do unlist(id, receipt[CREATED], topic) end
   redis.call('XDEL', prefix .. ':results', receipt[RESULT])
   if receipt[AUTHOR] then redis.call('ZREM', prefix .. ':author:' .. receipt[AUTHOR], id) end
 end
@@ -134,10 +164,7 @@ local function write_post(entry, receipt)
   local id, created_ms, topics, share, prediction = entry[2], entry[8], entry[9], entry[10], ARGV[entry[11]]
   if receipt then take_back(id, receipt) end
   add_share(share, created_ms, topics, 1)
-  for _, topic in ipairs(topics) do
-    redis.call('ZADD', prefix .. ':tail:' .. topic, created_ms, id)
-    tails[topic] = true
-  end
+  for _, topic in ipairs(topics) do list(id, created_ms, topic) end
   set(prefix .. ':post:' .. id, prediction, post_ttl)
   local thumbnails = prefix .. ':thumbs:' .. id
   if receipt then redis.call('DEL', thumbnails) end
@@ -161,6 +188,8 @@ local function erase(id, receipt)
     if receipt[SHARE] then take_back(id, receipt) end
   end
   redis.call('DEL', prefix .. ':post:' .. id, prefix .. ':thumbs:' .. id)
+  redis.call('DEL', prefix .. ':corrections:' .. id)
+  redis.call('SREM', prefix .. ':corrected', id)
   return { receipt and receipt[REVISION] or 0, 0, 0, 0, created_ms }
 end
 
@@ -291,8 +320,45 @@ local function forget(entry)
   end
 end
 
+-- A person's word on a post: its share and topics are exchanged where its rollups still stand, and nothing lives any
+-- longer for it (the call's retentions are 0). The results stream keeps what the model said.
+local function amend(entry)
+  local id, share, topics = entry[2], entry[3], entry[4]
+  local post, receipt_key = prefix .. ':post:' .. id, prefix .. ':receipt:' .. id
+  local receipt = receipt_of(id)
+  if not (receipt and receipt[SHARE]) or redis.call('GET', post) ~= ARGV[entry[5]] then
+    outcomes[#outcomes + 1] = 'changed'
+    return
+  end
+  local created_ms = receipt[CREATED]
+  add_share(receipt[SHARE], created_ms, receipt[TOPICS], -1)
+  add_share(share, created_ms, topics, 1, function(stem, field)
+    return redis.call('HEXISTS', stem .. 'all', field) == 1
+  end)
+  for _, topic in ipairs(receipt[TOPICS]) do unlist(id, created_ms, topic) end
+  for _, topic in ipairs(topics) do
+    list(id, created_ms, topic)
+    for _, key in ipairs({ prefix .. ':tail:' .. topic, posts_of(created_ms, topic) }) do
+      lives[key] = post
+    end
+    each_bucket(created_ms, function(stem) lives[stem .. topic] = stem .. 'all' end)
+  end
+  receipt[SHARE], receipt[TOPICS] = share, topics
+  redis.call('SET', receipt_key, cmsgpack.pack(receipt), 'KEEPTTL')
+  redis.call('SET', post, ARGV[entry[6]], 'KEEPTTL')
+  if entry[7] then
+    local corrections = prefix .. ':corrections:' .. id
+    redis.call('RPUSH', corrections, ARGV[entry[7]])
+    redis.call('SADD', prefix .. ':corrected', id)
+    lives[corrections] = receipt_key
+  end
+  outcomes[#outcomes + 1] = 'amended'
+end
+
 for _, entry in ipairs(entries) do
-  if entry[1] == LETTER then
+  if entry[1] == AMENDMENT then
+    amend(entry)
+  elseif entry[1] == LETTER then
     bury(entry)
   elseif entry[1] == AUTHOR_GONE then
     forget(entry)
@@ -321,6 +387,11 @@ for topic in pairs(tails) do
   redis.call('SADD', prefix .. ':topics', topic)
   redis.call('ZREMRANGEBYRANK', tail, 0, -tail_kept - 1)
   expire(tail, post_ttl)
+end
+for key in pairs(posts) do expire(key, post_ttl) end
+for key, model in pairs(lives) do -- what an amendment made new
+  local left = redis.call('PTTL', model)
+  if left > 0 and redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, left) end
 end
 if post_ttl > 0 and watermark > 0 then -- the results hold text too
   redis.call('XTRIM', prefix .. ':results', 'MINID', string.format('%d', (now_s - post_ttl) * 1000))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from redis.asyncio import Redis
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from inference_worker.contract import (
     ALL,
+    RECEIPT_FIELDS,
     TAIL_KEPT,
     Counters,
     DeadLetter,
@@ -41,8 +42,6 @@ RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
 STATE_TTL_S = 15
 FIRST_BLOB = 7
 """Index of the first blob among the script's arguments."""
-RECEIPT_FIELDS = 8
-"""At least; a tombstone has fewer."""
 FORGET_STEP = 200
 """About as many of an author's posts are taken out in one call, which then holds Redis for some milliseconds."""
 TELL_UNSEEN_S = 60.0
@@ -50,7 +49,10 @@ TELL_UNSEEN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a record stands in Kafka; the time stamp tells a recreated topic from the one before it."""
+    """Where a record stands in Kafka; the time stamp tells a recreated topic from the one before it.
+
+    Of a replay: the number of its item in the archive, and when the run began.
+    """
 
     partition: int
     offset: int
@@ -107,6 +109,8 @@ class Failed:
     author: str | None = None
 
 
+Standing = Literal["new", "superseded", "redelivered"]
+"""`superseded` by what is known of the post, so that it can change nothing; `redelivered`: counted before."""
 PostWrite = Scored | Deleted | Withdrawn | Failed
 Write = PostWrite | AuthorDeleted
 
@@ -164,10 +168,10 @@ class Store:
         self._unseen.add(counts["unseen"])
         return dict(counts)
 
-    async def superseded(self, posts: Sequence[tuple[str, int, Position]]) -> list[bool]:
-        """Which posts (id, revision, position) can change nothing any more, since receipts only advance.
+    async def standings(self, posts: Sequence[tuple[str, int, Position]]) -> list[Standing]:
+        """How posts (id, revision, position) stand against their receipts, which only advance.
 
-        All False while Redis is away: scoring in vain does no harm.
+        All `new` while Redis is away: scoring in vain does no harm.
         """
         by_shard: dict[int, list[int]] = defaultdict(list)
         for index, (post_id, _, _) in enumerate(posts):
@@ -175,14 +179,15 @@ class Store:
         pipeline = self.redis.pipeline(transaction=False)
         for shard, indices in by_shard.items():
             pipeline.mget([self._shards[shard].receipt(posts[index][0]) for index in indices])
-        answers = [False] * len(posts)
+        answers: list[Standing] = ["new"] * len(posts)
         try:
             found = await pipeline.execute()
         except (RedisError, OSError):
             return answers
         for indices, receipts in zip(by_shard.values(), found, strict=True):
             for index, receipt in zip(indices, receipts, strict=True):
-                answers[index] = receipt is not None and _supersedes(receipt, *posts[index][1:])
+                if receipt is not None:
+                    answers[index] = _standing(receipt, *posts[index][1:])
         return answers
 
     async def publish(self, state: WorkerState) -> None:
@@ -250,14 +255,13 @@ class Store:
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
 
 
-def _supersedes(packed: bytes, revision: int, position: Position) -> bool:
-    """Whether a receipt, as `store.lua` lays it out, stands against a post."""
+def _standing(packed: bytes, revision: int, position: Position) -> Standing:
+    """Of a post against a receipt, as `store.lua` lays it out."""
     receipt: list[Any] = msgspec.msgpack.decode(packed)
-    is_redelivery = (
-        position.partition == receipt[1] and position.offset <= receipt[2] and position.timestamp_ms <= receipt[3]
-    )
+    if position.partition == receipt[1] and position.offset <= receipt[2] and position.timestamp_ms <= receipt[3]:
+        return "redelivered"
     is_tombstone = len(receipt) < RECEIPT_FIELDS
-    return is_redelivery or is_tombstone or revision <= receipt[0]
+    return "superseded" if is_tombstone or revision <= receipt[0] else "new"
 
 
 class _Unseen:

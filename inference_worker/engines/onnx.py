@@ -1,17 +1,26 @@
-"""CPU engine: the artifact's three graphs on ONNX Runtime, float32, weights decoded from the artifact's one set."""
+"""CPU engine: the artifact's three graphs on ONNX Runtime, weights decoded from the artifact's one set.
+
+In float32, or with the products by int8 weights in whole numbers (`whole_numbers.py`).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import onnxruntime as ort
 from safetensors.numpy import load_file
 
+from inference_worker.engines import whole_numbers
 from inference_worker.errors import ArtifactError, EngineOutOfMemory
 from inference_worker.predictor import Fusion
 
-GRAPHS = ("text_encoder", "image_encoder", "fusion")
+GRAPHS: Final = ("text_encoder", "image_encoder", "fusion")
+SLOW_FUSIONS: Final = ("SkipLayerNormFusion",)
+"""What ONNX Runtime would make of a sum and its normalisation takes 7 times as long as the two by themselves."""
+Precision = Literal["float32", "int8"]
+NAMES: Final[dict[Precision, str]] = {"float32": "onnx", "int8": "onnx-int8"}
 
 
 class OnnxEngine:
@@ -21,13 +30,15 @@ class OnnxEngine:
     Raises ArtifactError if a graph or its weights cannot be loaded.
     """
 
-    name = "onnx"
+    max_padding = 0.05  # a padded token costs as much as a real one, and by the token 64 posts hardly less than 8
 
-    def __init__(self, directory: Path, *, threads: int = 0) -> None:
+    def __init__(self, directory: Path, *, threads: int = 0, precision: Precision = "float32") -> None:
+        self.name = NAMES[precision]
         try:
             weights = load_file(directory / "weights.safetensors")
             self._sessions = {
-                graph: _session(directory / f"{graph}.onnx", weights, threads=threads) for graph in GRAPHS
+                graph: _session(directory / f"{graph}.onnx", weights, threads=threads, precision=precision)
+                for graph in GRAPHS
             }
         except Exception as error:  # ONNX Runtime and safetensors raise a zoo of types
             raise ArtifactError(f"{directory} cannot be loaded by ONNX Runtime {ort.__version__}: {error}") from error
@@ -58,7 +69,7 @@ class OnnxEngine:
             raise
 
 
-def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int) -> ort.InferenceSession:
+def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int, precision: Precision) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -66,10 +77,22 @@ def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int) -> ort
     # Idle threads that spin take their core from the preparing thread and from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     prefix = f"{path.stem}/"
-    stored = [key.removeprefix(prefix) for key in weights if key.startswith(prefix) and not key.endswith(".scale")]
-    tensors = [ort.OrtValue.ortvalue_from_numpy(_float32(weights, prefix + name)) for name in stored]
-    options.add_external_initializers(stored, tensors)
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model = path.read_bytes()
+    stored = {key.removeprefix(prefix) for key in weights if key.startswith(prefix) and not key.endswith(".scale")}
+    if precision == "int8":
+        whole = {name: weights[prefix + name] for name in stored if _has_columns(weights, prefix + name)}
+        model = whole_numbers.rewrite(model, whole, {name: weights[f"{prefix}{name}.scale"] for name in whole})
+        stored -= whole.keys()
+    floats = {name: ort.OrtValue.ortvalue_from_numpy(_float32(weights, prefix + name)) for name in stored}
+    options.add_external_initializers(list(floats), list(floats.values()))
+    return ort.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
+    )
+
+
+def _has_columns(weights: dict[str, np.ndarray], key: str) -> bool:
+    """Stored as int8 with a scale for each column, as a factor of MatMul is."""
+    return weights[key].dtype == np.int8 and weights[f"{key}.scale"].shape == (1, weights[key].shape[1])
 
 
 def _float32(weights: dict[str, np.ndarray], key: str) -> np.ndarray:

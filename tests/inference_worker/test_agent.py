@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP, HeadersArg
+from faust.types.tuples import ConsumerMessage
 
 from inference_worker.agent import EXIT_FAILED, EXIT_STALLED, create_app, submit
+from inference_worker.consumer import Chunk, ChunkConsumer
+from inference_worker.ledger import Partition
 from inference_worker.pipeline import Delivered
 from inference_worker.settings import Settings
 from inference_worker.store import Position
@@ -82,24 +87,51 @@ def test_the_watchdog_ends_a_worker_that_gets_nothing_done(lag: int, retries: st
     assert code == expected
 
 
-async def test_an_event_becomes_a_record_with_its_place_run_and_acknowledgement() -> None:
-    submitted: list[Any] = []
+class Taker:
+    """A pipeline that takes so many records."""
 
-    async def take(*arguments: Any) -> None:
-        submitted.append(arguments)
+    def __init__(self, room: int) -> None:
+        self.room, self.taken = room, []
 
-    app = SimpleNamespace(pipeline=SimpleNamespace(submit=take))
-    message = SimpleNamespace(
-        topic="live.posts", partition=2, offset=7, timestamp=1.5, key=b"x:1", value=b"...", headers=[("run", b"r1")]
-    )
-    event = SimpleNamespace(message=message, ack=lambda: None)
-    await submit(app, event)  # type: ignore[arg-type]
-    message.headers, message.value, message.timestamp = None, None, None
-    await submit(app, event)  # type: ignore[arg-type]
-    assert submitted == [
-        (Delivered(b"...", b"x:1", Position(2, 7, 1500), "r1"), ("live.posts", 2), event.ack),
-        (Delivered(b"", b"x:1", Position(2, 7, 0), "none"), ("live.posts", 2), event.ack),
+    async def submit(self, delivered: Delivered, partition: Partition, acknowledge: Callable[[], object]) -> bool:
+        if len(self.taken) == self.room:
+            return False
+        self.taken.append((delivered, partition))
+        acknowledge()
+        return True
+
+
+def app_of(pipeline: Taker, acknowledged: list[tuple[TP, int]]) -> Any:
+    consumer = SimpleNamespace(acknowledge=lambda tp, offset: acknowledged.append((tp, offset)))
+    return SimpleNamespace(pipeline=pipeline, consumer=consumer)
+
+
+def message(offset: int, *, value: bytes | None = b"...", headers: HeadersArg = None, at_s: float | None = 1.5) -> Any:
+    return ConsumerMessage("live.posts", 2, offset, at_s, 0, headers, b"x:1", value, None)
+
+
+async def test_records_of_a_chunk_have_their_places_runs_and_acknowledgements() -> None:
+    run, place = ("run", b"r1"), ("place", b"31:1772366400000")
+    messages = [
+        message(7, headers=[run]),
+        message(8, value=None, at_s=None),
+        message(9, headers=[run, place]),
     ]
+    pipeline, acknowledged = Taker(3), []
+    await submit(app_of(pipeline, acknowledged), Chunk(messages))
+    assert pipeline.taken == [
+        (Delivered(b"...", b"x:1", Position(2, 7, 1500), "r1", 7), ("live.posts", 2)),
+        (Delivered(b"", b"x:1", Position(2, 8, 0), "none", 8), ("live.posts", 2)),
+        (Delivered(b"...", b"x:1", Position(2, 31, 1_772_366_400_000), "r1", 9), ("live.posts", 2)),
+    ]
+    assert acknowledged == [(("live.posts", 2), offset) for offset in (7, 8, 9)]
+
+
+async def test_after_a_record_that_is_not_taken_none_of_its_chunk_is() -> None:
+    pipeline, acknowledged = Taker(1), []
+    await submit(app_of(pipeline, acknowledged), Chunk([message(7), message(8), message(9)]))
+    assert [delivered.offset for delivered, _ in pipeline.taken] == [7]
+    assert acknowledged == [(("live.posts", 2), 7)]
 
 
 def test_the_application_is_set_up_as_the_guarantees_need() -> None:
@@ -112,6 +144,7 @@ def test_the_application_is_set_up_as_the_guarantees_need() -> None:
     assert app.conf.producer_acks == -1
     (agent,) = app.agents.values()
     assert agent.concurrency == 1
+    assert isinstance(app.consumer, ChunkConsumer)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from inference_worker.artifact import load, read_manifest
 from inference_worker.contract import LABELS
+from inference_worker.engines import whole_numbers
 from inference_worker.errors import ArtifactError
 from inference_worker.settings import DEFAULT_MODEL
 
@@ -32,6 +33,25 @@ def test_the_shipped_artifact_loads_and_is_small() -> None:
     assert predictor.name.startswith("mdse-small ")
     assert sum(file.stat().st_size for file in DEFAULT_MODEL.iterdir()) <= 60e6
     assert sorted(read_manifest(DEFAULT_MODEL).labels) == sorted(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("is_exact", "name"), [pytest.param(True, "onnx-int8", marks=pytest.mark.vnni), (False, "onnx")]
+)
+def test_whole_numbers_are_multiplied_where_the_processor_does_it_exactly(
+    monkeypatch: pytest.MonkeyPatch, is_exact: bool, name: str
+) -> None:
+    if is_exact and not whole_numbers.are_exact():
+        pytest.skip("this processor saturates products of bytes")
+    monkeypatch.setattr(whole_numbers, "are_exact", lambda: is_exact)
+    assert load(DEFAULT_MODEL).engine.name == name
+    assert load(DEFAULT_MODEL, engine="onnx-float32").engine.name == "onnx"
+
+
+def test_whole_numbers_are_refused_where_they_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_numbers, "are_exact", lambda: False)
+    with pytest.raises(ArtifactError, match="engine onnx-int8: .* use onnx or onnx-float32"):
+        load(DEFAULT_MODEL, engine="onnx-int8")
 
 
 def test_every_file_of_the_artifact_is_covered_by_a_checksum() -> None:

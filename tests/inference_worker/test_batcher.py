@@ -39,9 +39,13 @@ items = st.lists(
 )
 
 
-@given(items, st.integers(1, 8), st.integers(1, 400), st.integers(1, 6), st.integers(1, 16))
-def test_every_item_leaves_once_within_budget_and_in_key_order(mix, max_items, max_tokens, max_images, window):
-    batcher: Batcher[int] = Batcher(max_items=max_items, max_tokens=max_tokens, max_images=max_images, window=window)
+@given(items, st.integers(1, 8), st.integers(1, 400), st.integers(1, 6), st.floats(0, 1), st.integers(1, 16))
+def test_every_item_leaves_once_within_budget_and_in_key_order(
+    mix, max_items, max_tokens, max_images, max_padding, window
+):
+    batcher: Batcher[int] = Batcher(
+        max_items=max_items, max_tokens=max_tokens, max_images=max_images, max_padding=max_padding, window=window
+    )
     entries = {
         name: item(name, lane=lane, tokens=tokens, images=images, key=b"%d" % key)
         for name, (lane, tokens, images, key) in enumerate(mix)
@@ -60,6 +64,8 @@ def test_every_item_leaves_once_within_budget_and_in_key_order(mix, max_items, m
             assert len(chosen) <= max_items
             assert max(entry.tokens for entry in chosen) * len(chosen) <= max_tokens
             assert sum(entry.images for entry in chosen) <= max_images
+            padded = max(entry.tokens for entry in chosen) * len(chosen)
+            assert padded - sum(entry.tokens for entry in chosen) <= max_padding * padded
     leaving = [name for batch in batches for name in batch]
     for key in {entry.key for entry in entries.values()}:
         names = [name for name in leaving if entries[name].key == key]
@@ -82,6 +88,13 @@ def test_neighbours_in_length_share_a_batch():
     for name, tokens in enumerate([20, 90, 21, 91, 19, 92]):
         batcher.put(item(name, tokens=tokens))
     assert drain(batcher) == [(4, 0, 2), (1, 3, 5)]
+
+
+def test_a_batch_ends_where_padding_would_cost_more_than_it_is_worth():
+    batcher: Batcher[int] = Batcher(max_padding=0.05)
+    for name, tokens in enumerate([20, 21, 19, 24, 30, 30]):
+        batcher.put(item(name, tokens=tokens))
+    assert drain(batcher) == [(2, 0, 1), (3,), (4, 5)]
 
 
 async def test_a_later_record_of_a_key_waits_until_the_first_is_finished():

@@ -18,7 +18,7 @@ from deploy.accounting import SETTLED
 from inference_worker import store as store_module
 from inference_worker.contract import ALL, Keys, Prediction, Results
 from inference_worker.settings import DAY_S
-from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Withdrawn, Write
+from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Standing, Withdrawn, Write
 from tests.inference_worker.conftest import NOON
 from tests.inference_worker.test_store import at, dump, opened, write
 
@@ -126,19 +126,19 @@ def test_a_post_withdrawn_for_its_author_is_counted_once(store_url: str, redis: 
 
 def test_receipts_say_which_posts_need_no_scoring(store_url: str, redis: Redis, predict: Predict) -> None:
     asked = {
-        ("x:1", 0, at(9)): True,  # a duplicate
-        ("x:1", 1, at(9)): False,  # an edit
-        ("x:1", 1, at(0)): True,  # a redelivery
-        ("x:1", 1, at(0, partition=1)): False,
-        ("x:1", 1, at(0, timestamp_ms=9_000)): False,  # of a recreated topic
-        ("x:2", 5, at(9)): True,  # deleted
-        ("x:3", 0, at(9)): False,
+        ("x:1", 0, at(9)): "superseded",  # a duplicate
+        ("x:1", 1, at(9)): "new",  # an edit
+        ("x:1", 1, at(0)): "redelivered",
+        ("x:1", 1, at(0, partition=1)): "new",
+        ("x:1", 1, at(0, timestamp_ms=9_000)): "new",  # of a recreated topic
+        ("x:2", 5, at(9)): "superseded",  # deleted
+        ("x:3", 0, at(9)): "new",
     }
 
-    async def ask() -> list[bool]:
+    async def ask() -> list[Standing]:
         async with opened(store_url, shards=3) as store:
             await store.write([Scored(predict(), at(0), "run"), Deleted("x:2", at(1), "run")])
-            return await store.superseded(list(asked))
+            return await store.standings(list(asked))
 
     assert asyncio.run(ask()) == list(asked.values())
 
@@ -297,8 +297,8 @@ async def work_off(url: str, batches: Sequence[Sequence[Write]], shards: int, ch
             asked = [(one.prediction.id, one.prediction.revision, position) for position, one in posts.items()]
             known = {
                 post[2]: Withdrawn(*post, "run")
-                for post, is_known in zip(asked, await store.superseded(asked), strict=True)
-                if is_known
+                for post, standing in zip(asked, await store.standings(asked), strict=True)
+                if standing != "new"
             }
             await store.write([known.get(write.position, write) for write in batch])
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from inference_worker.predictor import Scores
 from inference_worker.preprocess import EncodedText, Example
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
-from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Withdrawn, Write
+from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Standing, Withdrawn, Write
 from ingest.contract import Deletion, Post, encode, record_key
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -28,6 +29,7 @@ class WordScorer:
     """Scores by the words: `poison` raises, `big` has room for two posts at most, `empty` cannot be scored."""
 
     name = "words 1"
+    max_padding = 1.0
     grid = (7, 7)
 
     def __init__(self) -> None:
@@ -36,7 +38,13 @@ class WordScorer:
         self.is_free = threading.Event()
         self.is_free.set()
 
-    def prepare(self, post: Post) -> Example:
+    def is_foreign(self, lang: str | None) -> bool:
+        return lang == "de"
+
+    def encode(self, posts: Sequence[Post]) -> list[None]:
+        return [None] * len(posts)
+
+    def prepare(self, post: Post, encoding: None) -> Example:
         if "empty" in post.text:
             raise Unscorable(f"post {post.id} has nothing to score")
         example = Example(EncodedText(np.zeros(len(post.text), dtype=np.int64), ()), ())
@@ -60,7 +68,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.writes: list[Write] = []
-        self.known: set[str] = set()
+        self.known: dict[str, Standing] = {}
         self.asked = 0
         self.is_open = asyncio.Event()
         self.is_open.set()
@@ -71,8 +79,8 @@ class Sink:
         self.writes += writes
         return {}
 
-    async def superseded(self, posts: Sequence[tuple[str, int, Position]]) -> list[bool]:
-        return [post_id in self.known for post_id, _, _ in posts]
+    async def standings(self, posts: Sequence[tuple[str, int, Position]]) -> list[Standing]:
+        return [self.known.get(post_id, "new") for post_id, _, _ in posts]
 
     def scored(self) -> list[str]:
         return [write.prediction.id for write in self.writes if isinstance(write, Scored)]
@@ -95,7 +103,7 @@ class Bench:
     async def submit(self, offset: int, record: Post | Deletion | bytes) -> None:
         value = record if isinstance(record, bytes) else encode(record)
         key = None if isinstance(record, bytes) else record_key(record)
-        delivered = Delivered(value, key, Position(0, offset, 0), "run")
+        delivered = Delivered(value, key, Position(0, offset, 0), "run", offset)
         await self.pipeline.submit(delivered, PARTITION, lambda: self.acknowledged.append(offset))
 
     async def until_scored(self, batches: int) -> None:
@@ -129,6 +137,34 @@ async def test_every_post_is_written_and_then_acknowledged_in_order():
         assert await bench.pipeline.drain(10)
         assert sorted(bench.sink.scored()) == sorted(f"x:{n}" for n in range(200))
         assert bench.acknowledged == list(range(200))
+
+
+async def test_a_post_in_a_language_the_model_never_saw_is_abstained_on():
+    async with running() as bench:
+        await bench.submit(0, post(1))
+        for offset, lang in ((1, "en"), (2, "de")):
+            await bench.submit(offset, msgspec.structs.replace(post(offset + 1), lang=lang))
+        assert await bench.pipeline.drain(5)
+    found = {write.prediction.lang: write.prediction for write in bench.sink.writes if isinstance(write, Scored)}
+    assert {lang: (one.foreign, one.abstained) for lang, one in found.items()} == {
+        None: (False, False),
+        "en": (False, False),
+        "de": (True, True),
+    }
+
+
+async def test_a_post_tells_its_wait_and_its_batchs_time_in_the_engine():
+    async with running() as bench:
+        bench.scorer.is_free.clear()
+        await bench.submit(0, post(0))
+        await bench.until_scored(1)
+        await bench.submit(1, post(1))
+        await asyncio.sleep(0.2)
+        bench.scorer.is_free.set()
+        assert await bench.pipeline.drain(10)
+    first, second = (write.prediction for write in bench.sink.writes if isinstance(write, Scored))
+    assert first.computed_ms >= 190 > first.queued_ms
+    assert second.queued_ms >= 190 > second.computed_ms
 
 
 async def test_nothing_is_acknowledged_before_redis_took_it():
@@ -239,9 +275,10 @@ async def test_a_post_in_the_engine_when_its_deletion_comes_is_withdrawn_too():
         assert bench.acknowledged == list(range(5))
 
 
-async def test_a_post_that_can_change_nothing_is_not_scored():
+@pytest.mark.parametrize("standing", ["superseded", "redelivered"])
+async def test_a_post_that_can_change_nothing_is_not_scored(standing: Standing):
     async with running() as bench:
-        bench.sink.known.add("x:1")
+        bench.sink.known["x:1"] = standing
         await bench.submit(0, post(1))
         await bench.submit(1, post(2))
         assert await bench.pipeline.drain(10)
@@ -249,6 +286,17 @@ async def test_a_post_that_can_change_nothing_is_not_scored():
         assert bench.sink.scored() == ["x:2"]
         assert bench.scorer.batches == [1]
         assert bench.acknowledged == [0, 1]
+
+
+@pytest.mark.parametrize(("standing", "dead"), [("superseded", [0]), ("redelivered", [])])
+async def test_a_post_that_was_counted_before_is_not_even_prepared(standing: Standing, dead: list[int]):
+    """One that is superseded is: what it is counted as must not depend on how far its forerunner is."""
+    async with running() as bench:
+        bench.sink.known["x:1"] = standing
+        await bench.submit(0, post(1, "empty"))
+        assert await bench.pipeline.drain(10)
+        assert [offset for offset, _ in bench.dead] == dead
+        assert bench.acknowledged == [0]
 
 
 async def test_a_deletion_does_not_wait_for_the_engine():

@@ -14,7 +14,8 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from inference_worker.artifact import load
-from inference_worker.contract import LABELS, most_likely
+from inference_worker.contract import EMBEDDING_SIZE, LABELS, most_likely
+from inference_worker.engines.whole_numbers import are_exact
 from inference_worker.errors import Unscorable, WorkerError
 from inference_worker.predictor import ImageCache, Predictor, Scores
 from inference_worker.preprocess import Example
@@ -27,9 +28,11 @@ from ingest.sources.sample import SampleFeed
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return load(DEFAULT_MODEL)
+@pytest.fixture(scope="module", params=["onnx-float32", pytest.param("onnx-int8", marks=pytest.mark.vnni)])
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    if request.param == "onnx-int8" and not are_exact():
+        pytest.skip("this processor saturates products of bytes")
+    return load(DEFAULT_MODEL, engine=request.param)
 
 
 def post(text: str = "", *images: Image) -> Post:
@@ -64,6 +67,12 @@ def assert_same(one: Scores, other: Scores) -> None:
         assert (mine is None) == (theirs is None)
         if mine is not None and theirs is not None:
             np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    assert np.abs(embedding(one) - embedding(other)).max() <= 1  # rounded, so one step at most
+
+
+def embedding(scores: Scores) -> np.ndarray:
+    assert len(scores.embedding) == EMBEDDING_SIZE
+    return np.frombuffer(scores.embedding, np.int8).astype(int)
 
 
 @pytest.mark.slow
@@ -234,3 +243,35 @@ def test_logits_that_are_not_finite_are_an_error(predictor: Predictor) -> None:
 def test_a_batch_of_mixed_lanes_is_a_mistake_of_the_caller(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match="one lane"):
         predictor.predict([predictor.prepare(post("a")), predictor.prepare(post("a", drawing()))])
+
+
+def test_alike_posts_have_alike_embeddings(predictor: Predictor) -> None:
+    def of(*posts: Post) -> list[np.ndarray]:
+        return [embedding(predictor.predict([predictor.prepare(one)])[0]) / 127 for one in posts]
+
+    tram, delay, coffee = of(
+        post("the tram is late again"), post("tram delayed once more, very late"), post("best flat white in town")
+    )
+    assert np.linalg.norm(tram) == pytest.approx(1, abs=0.05)
+    assert tram @ delay > tram @ coffee + 0.1
+    pictured, same = of(post("", drawing()), post("", drawing()))
+    assert (pictured == same).all()
+
+
+@pytest.mark.parametrize(
+    ("lang", "is_foreign"),
+    [
+        (None, False),
+        ("en", False),
+        ("en-GB", False),
+        ("EN", False),
+        ("de", True),
+        ("pt-BR", True),
+        ("und", False),
+        ("qht", False),
+    ],
+)
+def test_a_language_is_foreign_if_the_model_was_not_trained_for_it(
+    predictor: Predictor, lang: str | None, is_foreign: bool
+) -> None:
+    assert predictor.is_foreign(lang) is is_foreign

@@ -67,6 +67,7 @@ def test_a_post_enters_its_topics_and_all_at_every_level(store_url: str, redis: 
     assert results.prediction("x:1") == prediction
     assert results.thumbnails([("x:1", 0), ("x:1", 1)]) == [b"jpeg", None]
     assert results.watermark() == NOON
+    assert results.overview() == (results.meta(), NOON, [ALL, "coffee", "tram"], {"scored": 1}, [])
     assert list(results.drain_results()) == [prediction]
     assert list(results.drain_results()) == []
 
@@ -208,6 +209,8 @@ def test_a_topic_minute_with_all_counters_stays_under_40_bytes(store_url: str, r
                 sensitive=True,
                 label="positive",
                 abstained=True,
+                foreign=True,
+                correction="positive",
             ),
             at(n),
             "run",
@@ -220,6 +223,43 @@ def test_a_topic_minute_with_all_counters_stays_under_40_bytes(store_url: str, r
     assert redis.object("encoding", key) == b"listpack"
     per_minute = redis.memory_usage(key, samples=0) / 60
     assert per_minute <= 40, f"{per_minute:.1f} bytes per topic-minute"
+
+
+def test_posts_of_a_stretch_of_time_come_newest_first(store_url: str, redis: Redis, predict: Predict) -> None:
+    def post(number: int, minutes: int, *topics: str) -> Scored:
+        made = predict(f"x:{number}", created_at=NOON + timedelta(minutes=minutes), topics=topics)
+        return Scored(made, at(number), "run")
+
+    posts = [post(1, 0, "tram"), post(2, 20, "tram"), post(3, 90, "tram", "coffee"), post(4, 300, "tram"), post(5, 21)]
+    write(store_url, posts, shards=3)
+    results = Results(redis, "t")
+
+    def found(topic: str, start: int, end: int, limit: int = 10) -> list[str]:
+        times = (NOON + timedelta(minutes=minutes) for minutes in (start, end))
+        return [one.id for one in results.posts(topic, *times, limit=limit)]
+
+    assert found("tram", 0, 301) == ["x:4", "x:3", "x:2", "x:1"]
+    assert found("tram", 0, 300) == ["x:3", "x:2", "x:1"]  # the end is not in it
+    assert found("tram", 1, 301, limit=2) == ["x:4", "x:3"]
+    assert found("coffee", 0, 301) == ["x:3"]
+    assert found(ALL, 20, 22) == ["x:5", "x:2"]
+    assert found(ALL, 21, 22, limit=1) == ["x:5"]
+    assert found("nobody's", 0, 301) == []
+    write(store_url, [Deleted("x:3", at(9), "run")])
+    assert found("tram", 0, 301) == ["x:4", "x:2", "x:1"]
+    assert not [key for key in redis.scan_iter() if b"coffee" in key and b":posts:" in key]
+
+
+@pytest.mark.parametrize("hours", [2, 5])
+def test_the_newest_posts_are_found_when_the_last_hour_lies_outside(
+    store_url: str, redis: Redis, predict: Predict, hours: int
+) -> None:
+    """Its posts all come after the end of the stretch, and must not stand for those of the hour before."""
+    after = [predict(f"x:{n}", created_at=NOON + timedelta(minutes=50, seconds=n)) for n in range(9)]
+    before = [predict(f"x:{n}", created_at=NOON - timedelta(minutes=50 - n)) for n in range(10, 14)]
+    write(store_url, [Scored(post, at(n), "run") for n, post in enumerate([*after, *before])])
+    found = Results(redis, "t").posts("tram", NOON - timedelta(hours=hours), NOON + timedelta(minutes=10), limit=3)
+    assert [one.id for one in found] == ["x:13", "x:12", "x:11"]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,74 @@
+"""The consumer: chunks out of a fetch, and commits of nothing but what was acknowledged to it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import faust
+import pytest
+from faust.types import TP
+
+from inference_worker.agent import create_app
+from inference_worker.consumer import CHUNK, FETCH_WAIT_MS, Chunk, ChunkConsumer
+from inference_worker.settings import Settings
+
+ONE, OTHER = TP("t.posts", 0), TP("t.posts", 1)
+
+
+@pytest.fixture
+def consumer() -> ChunkConsumer:
+    app: faust.App = create_app(Settings(namespace="t"), SimpleNamespace(name="m"))
+    return cast(ChunkConsumer, app.consumer)
+
+
+def record(tp: TP, offset: int) -> SimpleNamespace:
+    return SimpleNamespace(
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=offset,
+        timestamp=offset,
+        timestamp_type=0,
+        headers=(),
+        key=b"k",
+        value=b"v",
+        checksum=None,
+        serialized_key_size=1,
+        serialized_value_size=1,
+    )
+
+
+async def test_a_fetch_becomes_chunks_of_neighbours_in_order(
+    consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetched(timeout: float) -> tuple[dict[TP, list[SimpleNamespace]], None]:
+        return {ONE: [record(ONE, n) for n in range(CHUNK + 3)], OTHER: [record(OTHER, n) for n in (5, 6)]}, None
+
+    monkeypatch.setattr(consumer, "_wait_next_records", fetched)
+    monkeypatch.setattr(consumer, "highwater", lambda tp: 100)
+    consumer.flow_active = True
+    chunks = [(tp, chunk) async for tp, chunk in consumer.getmany(1.0)]
+    assert all(isinstance(chunk, Chunk) for _, chunk in chunks)
+    offsets = {tp: [[one.offset for one in chunk.messages] for of, chunk in chunks if of == tp] for tp in (ONE, OTHER)}
+    assert offsets == {ONE: [[*range(CHUNK)], [*range(CHUNK, CHUNK + 3)]], OTHER: [[5, 6]]}
+    assert [chunk.offset for tp, chunk in chunks if tp == ONE] == [CHUNK - 1, CHUNK + 2]
+    assert chunks[0][1].messages[7].value == b"v"
+
+
+async def test_only_what_was_acknowledged_is_committed(consumer: ChunkConsumer) -> None:
+    assert consumer._filter_committable_offsets([ONE, OTHER]) == {}
+    consumer.acknowledge(ONE, 6)
+    consumer.acknowledge(ONE, 9)
+    await consumer._add_gap(ONE, 10, 20)  # offsets without a record, of transactions say
+    consumer.ack(Chunk([consumer._to_message(OTHER, record(OTHER, 3))]))  # what faust skips while partitions move
+    assert consumer._filter_committable_offsets([ONE, OTHER]) == {ONE: 10}
+    consumer._committed_offset[ONE] = 10
+    assert consumer._filter_committable_offsets([ONE]) == {}
+    consumer.acknowledge(ONE, 21)
+    assert consumer._filter_committable_offsets([ONE]) == {ONE: 22}
+
+
+async def test_a_broker_may_hold_a_fetch_for_a_few_milliseconds_only(consumer: ChunkConsumer) -> None:
+    fetching = consumer._thread._create_worker_consumer(consumer.transport)
+    assert fetching._fetch_max_wait_ms == FETCH_WAIT_MS == 20
+    await fetching.stop()
