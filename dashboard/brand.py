@@ -11,6 +11,6 @@ _WAVES: Final = (
 MARK: Final = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 34 32" width="34" height="32">{_WAVES}</svg>'
 WORDMARK: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 178 32" width="178" height="32">'
-    f'{_WAVES}<text x="42" y="23" font-family="Georgia, \'Liberation Serif\', serif" font-size="22" '
+    f'{_WAVES}<text x="42" y="23" font-family="Georgia, \'Liberation Serif\', serif" font-size="22" textLength="132" '
     'font-weight="600" fill="#12938c">Moodstream</text></svg>'
 )

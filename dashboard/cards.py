@@ -1,9 +1,10 @@
-"""Posts as cards. A post's text goes through `st.text` only, which knows neither HTML nor Markdown."""
+"""Posts as cards. A post's text goes through `visible`, here or in `evidence`, which escapes it."""
 
 from __future__ import annotations
 
-from base64 import b64encode
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,11 +13,14 @@ import streamlit as st
 
 from inference_worker.contract import Prediction
 
-from . import markup
+from . import evidence as html
+from . import markup, retained
+from .errors import DashboardError
+from .highlights import visible
 from .queries import Snapshot
+from .reading import PLAIN, Reading
 
 _TEXT_SHOWN: Final = 400
-_PICTURE_WIDTH: Final = 128
 
 
 def held(snapshot: Snapshot) -> Snapshot:
@@ -29,58 +33,94 @@ def held(snapshot: Snapshot) -> Snapshot:
         return snapshot
     kept: Snapshot = st.session_state.setdefault("held", snapshot)
     if kept.namespace != snapshot.namespace:
-        kept = st.session_state["held"] = snapshot
+        kept = snapshot
+    with suppress(DashboardError):  # which is said above; what was held stays as it was
+        kept = replace(kept, posts=tuple(retained.still(kept.namespace, kept.posts)))
+    st.session_state["held"] = kept
     return replace(snapshot, posts=kept.posts, pictures=kept.pictures)
 
 
-def posts(snapshot: Snapshot) -> None:
-    """The latest posts, newest first, in as many columns as fit."""
+def posts(snapshot: Snapshot, reading: Reading = PLAIN) -> None:
+    """The latest posts, newest first, in as many columns as fit.
+
+    What a refresh costs grows with its elements: posts without a picture that follow each other are one. A picture is
+    one of its own, as Streamlit sends a viewer what has not changed but once.
+    """
     with st.container(key="posts"):
+        plain = ""
         for slot, post in enumerate(snapshot.posts):
-            with st.container(key=f"post-{slot}", border=True, gap="small"):
-                _card(slot, post, snapshot)
+            if not post.images:
+                plain += _brief(post, snapshot, reading)
+                continue
+            if plain:
+                st.html(f'<div class="ms-posts">{plain}</div>')
+                plain = ""
+            with st.container(key=f"post-{slot}", gap="small"):
+                _pictured(post, snapshot, reading)
+        if plain:
+            st.html(f'<div class="ms-posts">{plain}</div>')
 
 
-def _card(slot: int, post: Prediction, snapshot: Snapshot) -> None:
-    now = snapshot.clock if snapshot.is_replay else snapshot.read_at
-    st.html(markup.card_head(post, now, is_replay=snapshot.is_replay))
-    with st.container(key=f"body-{slot}", horizontal=True, gap="small"):
-        if post.images:
-            with st.container(key=f"picture-{slot}", width=_PICTURE_WIDTH, gap=None):
-                _picture(post, snapshot.pictures.get(post.id))
-        if post.text:
-            st.text(shortened(post.text), width="stretch")
-    st.html(markup.card_views(post))
-    with st.container(key=f"foot-{slot}", horizontal=True, gap="small", vertical_alignment="center"):
-        st.html(markup.card_chips(post))
-        if link := safe_link(post.url):
-            st.link_button("Source", link, type="tertiary", icon=":material/open_in_new:")
-
-
-def _picture(post: Prediction, jpeg: bytes | None) -> None:
+def _pictured(post: Prediction, snapshot: Snapshot, reading: Reading) -> None:
     """A sensitive picture stays on the server until it is asked for."""
-    if jpeg is None:
-        st.html('<div class="ms-veil">no longer kept</div>')
-        return
-    if post.sensitive and not _is_revealed(post.id):
-        st.html('<div class="ms-veil ms-frosted">sensitive</div>')
-        st.button("Show picture", key=f"reveal-{_mark(post.id)}", on_click=_reveal, args=(post.id,), type="tertiary")
-        return
-    alt = post.alt[post.strongest_image] if post.strongest_image < len(post.alt) else ""
-    # Inline: Streamlit sends equal messages once, while its media files may be gone before a busy browser asks.
-    address = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
-    st.image(address, width="stretch", alt=alt or "Picture of the post, undescribed by its author")
+    jpeg = snapshot.pictures.get(post.id)
+    is_veiled = jpeg is not None and post.sensitive and not is_revealed(post.id)
+    st.html(html.veil() if is_veiled else html.picture(post, jpeg))
+    st.html(_brief(post, snapshot, reading))
+    if is_veiled:
+        st.button("Show picture", key=f"reveal-{mark(post.id)}", on_click=reveal, args=(post.id,), type="tertiary")
 
 
-def _is_revealed(post_id: str) -> bool:
-    return _mark(post_id) in st.session_state.get("revealed", ())
+def _brief(post: Prediction, snapshot: Snapshot, reading: Reading) -> str:
+    """A post without its picture."""
+    now = snapshot.clock if snapshot.is_replay else snapshot.read_at
+    text = f'<p class="ms-text" dir="auto">{visible(shortened(post.text))}</p>' if post.text else ""
+    link = safe_link(post.url)
+    source = (
+        f'<a class="ms-link" href="{visible(link)}" target="_blank" rel="noopener noreferrer">Source ↗</a>'
+        if link
+        else ""
+    )
+    return (
+        f'<article class="ms-post">{markup.card_head(post, now, reading, is_replay=snapshot.is_replay)}{text}'
+        f'{markup.card_views(post)}<div class="ms-foot">{markup.card_chips(post)}{source}</div></article>'
+    )
 
 
-def _reveal(post_id: str) -> None:
-    st.session_state["revealed"] = {*st.session_state.get("revealed", ()), _mark(post_id)}
+def evidence(
+    post: Prediction,
+    jpeg: bytes | None,
+    now: datetime,
+    reading: Reading = PLAIN,
+    *,
+    is_replay: bool,
+    is_hot: bool,
+    whole: bool = False,
+) -> None:
+    """A post with all the model made of it: marks in the text, heat over the picture, the three views."""
+    st.html(html.head(post, now, reading, is_replay=is_replay))
+    is_veiled = bool(post.images) and jpeg is not None and post.sensitive and not is_revealed(post.id)
+    drawn = ""
+    if post.images:
+        hot = retained.heated(jpeg, post.image_map, post.image_map_shape) if is_hot and jpeg and not is_veiled else None
+        drawn = html.veil() if is_veiled else html.picture(post, hot or jpeg)
+    body = html.body(post, drawn, whole=whole)
+    st.html(f'<div class="ms-whole">{body}</div>' if whole else body)
+    if is_veiled:
+        st.button("Show picture", key=f"reveal-{mark(post.id)}", on_click=reveal, args=(post.id,), type="tertiary")
+    st.html(html.description(post) + markup.card_views(post) + html.chips(post) + html.facts(post, reading))
 
 
-def _mark(post_id: str) -> str:
+def is_revealed(post_id: str) -> bool:
+    """Whether this reader asked for the sensitive picture of a post, here or on the wall."""
+    return mark(post_id) in st.session_state.get("revealed", ())
+
+
+def reveal(post_id: str) -> None:
+    st.session_state["revealed"] = {*st.session_state.get("revealed", ()), mark(post_id)}
+
+
+def mark(post_id: str) -> str:
     """A widget key becomes a CSS class: none of the id's own characters may enter it."""
     return sha256(post_id.encode()).hexdigest()[:16]
 

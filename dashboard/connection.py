@@ -1,4 +1,7 @@
-"""The pages' way to results: one client per process, one snapshot per view and second for all viewers."""
+"""The pages' way to results: one client per process, one `Feed` per namespace, one answer per view and second.
+
+`cache_resource` hands the same frozen object to all viewers; `cache_data` would pickle it for each of them.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,25 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from . import queries
+from inference_worker.contract import DeadLetter
+
+from . import charts, memes, model_card, queries, sources, trends
+from .alerts import history
+from .alerts.history import Alert
+from .charts import Course
+from .feeds import Feed, Head
+from .memes import Wall
 from .queries import Outline, Snapshot
+from .reading import UTC_NAME, Reading
 from .settings import Settings
-from .windows import ALL_TIME
+from .sources import SourceReport
+from .translation import translated
+from .trends import Trends
+from .windows import zone_of
 
 _TIMEOUT_S: Final = 2.0
+_SHARED_S: Final = max(1.0, Settings.from_env().refresh_s / 2)
+"""A picture this old is still shown to the next viewer: old by at most half the pace at which pages refresh."""
 
 
 def settings() -> Settings:
@@ -34,34 +50,138 @@ def _client(redis_url: str) -> Redis:
     )
 
 
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _feed(redis_url: str, namespace: str) -> Feed:
+    return Feed(_client(redis_url), namespace, address=settings().redis_address)
+
+
+def client() -> Redis:
+    return _client(settings().redis_url)
+
+
+def feed(namespace: str) -> Feed:
+    """What this process holds of a namespace."""
+    return _feed(settings().redis_url, namespace)
+
+
+def forget(namespace: str) -> None:
+    """Show a change made on purpose (a correction, an undo) at once, not when its hour's turn comes."""
+    feed(namespace).forget()
+    _snapshot.clear()
+    _trends.clear()
+
+
 def outline(namespace: str) -> Outline:
-    """Kind and topics of a namespace. Raises DashboardError."""
-    return _outline(settings().redis_url, namespace)
+    """Kind, topics and clock of a namespace. Raises DashboardError."""
+    return queries.outline(feed(namespace))
 
 
-def snapshot(namespace: str, window: str, selected: tuple[str, ...]) -> Snapshot:
-    """What the live page shows, at most a second old. Raises DashboardError."""
-    return _snapshot(settings().redis_url, namespace, window, selected)
+def head(namespace: str) -> Head:
+    """Clock, counts and workers of a namespace, at most a second old. Raises DashboardError."""
+    return feed(namespace).head()
 
 
-@st.cache_data(ttl=1, max_entries=64, show_spinner=False)
-def _outline(redis_url: str, namespace: str) -> Outline:
-    return queries.outline(_client(redis_url), namespace, address=settings().redis_address)
+def snapshot(namespace: str, window: str, selected: tuple[str, ...], zone: str = UTC_NAME) -> Snapshot:
+    """What the page Now shows, at most `_SHARED_S` old. Raises DashboardError. zone: whose days bins begin with."""
+    return _snapshot(settings().redis_url, namespace, window, selected, zone_of(window, zone))
 
 
-@st.cache_data(ttl=1, max_entries=64, show_spinner=False)
-def _snapshot(redis_url: str, namespace: str, window: str, selected: tuple[str, ...]) -> Snapshot:
-    return queries.snapshot(
-        _client(redis_url),
-        namespace,
-        window=window,
-        selected=selected,
-        first=_first_post_at(redis_url, namespace) if window == ALL_TIME else None,
-        address=settings().redis_address,
-    )
+def courses(of: Snapshot, reading: Reading) -> tuple[Course, ...]:
+    """The charts of a snapshot, drawn once for all who see it and read alike."""
+    return _courses(of.namespace, of.frame.window, of.shown[: queries.ROWS_SHOWN], of.read_at, reading, of)
 
 
-@st.cache_data(ttl=15, max_entries=64, show_spinner=False)
-def _first_post_at(redis_url: str, namespace: str) -> datetime:
-    """Changes seldom and is a wide search: asked less often than the rest."""
-    return queries.first_post_at(_client(redis_url), namespace, address=settings().redis_address)
+def trend(
+    namespace: str,
+    window: str,
+    selected: tuple[str, ...],
+    start: datetime | None,
+    end: datetime | None,
+    zone: str = UTC_NAME,
+) -> Trends:
+    """What the page Trends shows, at most two seconds old. Raises DashboardError. zone: as of `snapshot`."""
+    zone = zone if start and end else zone_of(window, zone)
+    return _trends(settings().redis_url, namespace, window, selected, start, end, zone)
+
+
+def wall(namespace: str, window: str, selected: tuple[str, ...]) -> Wall:
+    """The pictures that move the mood, at most 10 s old. Raises DashboardError."""
+    return _wall(settings().redis_url, namespace, window, selected)
+
+
+def active_alerts(namespace: str) -> tuple[Alert, ...]:
+    """Alerts that are on, strongest first, at most a second old. Raises DashboardError."""
+    return _active_alerts(settings().redis_url, namespace)
+
+
+def dead_letters(namespace: str) -> list[DeadLetter]:
+    """The newest dead letters. Raises DashboardError."""
+    return _dead_letters(settings().redis_url, namespace)
+
+
+def source_reports() -> tuple[SourceReport, ...]:
+    """What each ingest process says of itself, at most 2 s old."""
+    return _source_reports(settings().ingest_health)
+
+
+def card_of_model() -> str:
+    """The model card of the model this installation runs, as Markdown; empty if there is none."""
+    return _card(str(settings().model))
+
+
+@st.cache_resource(ttl=_SHARED_S, max_entries=64, show_spinner=False)
+def _snapshot(redis_url: str, namespace: str, window: str, selected: tuple[str, ...], zone: str) -> Snapshot:
+    return queries.snapshot(_feed(redis_url, namespace), window=window, selected=selected, zone=zone)
+
+
+@st.cache_resource(ttl=_SHARED_S, max_entries=64, show_spinner=False)
+def _courses(
+    namespace: str, window: str, topics: tuple[str, ...], read_at: datetime, reading: Reading, _of: Snapshot
+) -> tuple[Course, ...]:
+    """_of: not part of the key, which says which snapshot it is."""
+    return charts.courses(_of.series, topics, reading)
+
+
+@st.cache_resource(ttl=2, max_entries=64, show_spinner=False)
+def _trends(
+    redis_url: str,
+    namespace: str,
+    window: str,
+    selected: tuple[str, ...],
+    start: datetime | None,
+    end: datetime | None,
+    zone: str,
+) -> Trends:
+    feed = _feed(redis_url, namespace)
+    found = trends.trends(feed, window=window, selected=selected, start=start, end=end, zone=zone)
+    with translated(namespace, feed.address):
+        opened = history.alerts_between(_client(redis_url), namespace, found.frame.start, found.frame.end)
+    return trends.with_alerts(found, opened)
+
+
+@st.cache_resource(ttl=1, max_entries=16, show_spinner=False)
+def _active_alerts(redis_url: str, namespace: str) -> tuple[Alert, ...]:
+    with translated(namespace, _feed(redis_url, namespace).address):
+        return tuple(history.active_alerts(_client(redis_url), namespace))
+
+
+@st.cache_resource(ttl=10, max_entries=16, show_spinner=False)
+def _wall(redis_url: str, namespace: str, window: str, selected: tuple[str, ...]) -> Wall:
+    return memes.wall(_feed(redis_url, namespace), window=window, selected=selected)
+
+
+@st.cache_resource(ttl=2, max_entries=16, show_spinner=False)
+def _dead_letters(redis_url: str, namespace: str) -> list[DeadLetter]:
+    feed = _feed(redis_url, namespace)
+    with translated(namespace, feed.address):
+        return feed.open().dead_letters()
+
+
+@st.cache_resource(ttl=2, max_entries=4, show_spinner=False)
+def _source_reports(addresses: tuple[str, ...]) -> tuple[SourceReport, ...]:
+    return tuple(sources.ask(address) for address in addresses)
+
+
+@st.cache_data(ttl=60, max_entries=4, show_spinner=False)
+def _card(model: str) -> str:
+    return model_card.read(model)

@@ -11,7 +11,11 @@ import numpy.typing as npt
 from inference_worker.contract import FIXED_POINT, Counters
 
 Floats = npt.NDArray[np.float64]
+LEAST_SPREAD: Final = 0.1
+"""Less than half of the variance scores of a feed have."""
 _Z: Final = 1.959964
+_FEW: Final = (12.706, 4.303, 3.182)
+"""Of 1, 2 and 3 degrees of freedom, where the expansion is too small."""
 
 
 class Estimate(NamedTuple):
@@ -50,24 +54,26 @@ def intervals(
 ) -> tuple[Floats, Floats, Floats]:
     """Mean, lower and upper end per element; NaN without posts. Sums are in units of 1 / FIXED_POINT.
 
-    Student's interval, cut at [-1, 1]. One post alone says nothing of its own spread: its interval is all of [-1, 1].
+    Student's interval, cut at [-1, 1]. One post alone says nothing of its own spread: its interval is all of [-1, 1]; a
+    few equal ones, as reposts are, say little: their variance is taken to be at least LEAST_SPREAD / n.
     """
     n = np.asarray(posts, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.asarray(score_sum, dtype=np.float64) / FIXED_POINT / n
         square = np.asarray(score_square_sum, dtype=np.float64) / FIXED_POINT / n
-        variance = np.maximum(square - mean**2, 0.0) * n / (n - 1)
+        variance = np.maximum((square - mean**2) * n / (n - 1), LEAST_SPREAD / n)
         half = _student_95(n - 1) * np.sqrt(variance / n)
     half = np.where(n == 1, 2.0, half)
     return mean, np.maximum(mean - half, -1.0), np.minimum(mean + half, 1.0)
 
 
 def _student_95(freedom: Floats) -> Floats:
-    """97.5 % quantile of Student's t (Cornish and Fisher's expansion; within 3 % from 2 degrees of freedom up)."""
+    """97.5 % quantile of Student's t (Cornish and Fisher's expansion; within 1 % from 4 degrees of freedom up)."""
     z, v = _Z, np.maximum(freedom, 1.0)
-    return np.asarray(
+    expanded = (
         z
         + (z**3 + z) / (4 * v)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     )
+    return np.select([v == few for few in (1, 2, 3)], _FEW, expanded)

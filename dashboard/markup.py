@@ -1,218 +1,131 @@
-"""Numbers of a snapshot → HTML for `st.html`.
+"""What every page is built of → HTML for `st.html`: header, shares, a card's parts, notices.
 
 Only names of topics and sources enter it, escaped; never a post's text. Colours and sizes are `style.css`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
-from inference_worker.contract import ALL, FIXED_POINT, LABELS, Counters, Distribution, Prediction, most_likely
+from inference_worker.contract import ALL, LABELS, Counters, Distribution, Meta, Prediction, most_likely
 
-from .queries import Mood, Snapshot
-from .windows import BEFORE
+from .reading import PLAIN, Reading, duration
+from .windows import Frame
 
 KIND_NOTICES: Final = {
     "sample": "Sample feed: written and drawn by the project, not live data",
     "replay": "Replay: an archived feed, on its own clock",
 }
-_MINUS: Final = "\N{MINUS SIGN}"
 
 
 def topic_title(topic: str) -> str:
     return "All posts" if topic == ALL else topic
 
 
-def signed(value: float) -> str:
-    """Two decimals with a sign, a true minus, and no sign at zero."""
-    if round(value, 2) == 0:
-        return "0.00"
-    return f"{'+' if value > 0 else _MINUS}{abs(value):.2f}"
+def counted(count: float, one: str, reading: Reading = PLAIN) -> str:
+    """`1 post`, `1,234 posts`."""
+    return f"{reading.compact(count)} {one}" if count == 1 else f"{reading.compact(count)} {one}s"
 
 
-def compact(count: float) -> str:
-    """1234 → `1,234`; 45678 → `45.7k`."""
-    if count < 10_000:
-        return f"{count:,.0f}"
-    return f"{count / 1000:.1f}k" if count < 1_000_000 else f"{count / 1_000_000:.1f}M"
+class Headed(Protocol):
+    """What a header tells of."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def meta(self) -> Meta: ...
+    @property
+    def clock(self) -> datetime: ...
 
 
-def percent(part: float, whole: float) -> str:
-    """`12 %`; one decimal below 10 %, so that rare things do not read as none."""
-    if not whole:
-        return "\N{EN DASH}"
-    share = 100 * part / whole
-    return f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"
+class Heading(NamedTuple):
+    """What a header tells of, where the page has nothing whole that says it."""
+
+    namespace: str
+    meta: Meta
+    clock: datetime
 
 
-def duration(span: timedelta) -> str:
-    """`12 s`, `4 min`, `3 h`, `2 d`."""
-    seconds = max(int(span.total_seconds()), 0)
-    for limit, unit, name in ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds // unit} {name}"
-    return f"{seconds // 86_400} d"
-
-
-def latency(milliseconds: float) -> str:
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def clock_time(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
-
-
-def header(snapshot: Snapshot) -> str:
-    """Whose mood this is, by which clock, and how real the feed is."""
-    meta = snapshot.meta
+def header(of: Headed, reading: Reading = PLAIN, now: datetime | None = None, *, title: str = "Now") -> str:
+    """Which page this is, whose mood it tells, by which clock, and how real the feed is."""
+    meta = of.meta
     notice = KIND_NOTICES.get(meta.kind)
-    badge = f'<span class="ms-badge ms-{escape(meta.kind)}">{notice}</span>' if notice else _live_badge(snapshot)
-    source = f'<span class="ms-source">{escape(meta.source)}</span>' if meta.source else ""
+    age = max((now or datetime.now(UTC)) - of.clock, timedelta(0))
+    badge = f'<span class="ms-badge ms-{escape(meta.kind)}">{notice}</span>' if notice else _live_badge(age)
+    names = dict.fromkeys(name for name in (of.namespace, meta.source) if name)
+    source = f'<span class="ms-source">{escape(" · ".join(names))}</span>'
     return (
-        f'<div class="ms-header"><span class="ms-namespace">{escape(snapshot.namespace)}</span>{source}{badge}'
-        f'<span class="ms-clock">{clock_time(snapshot.clock)}</span></div>'
+        f'<div class="ms-header"><h1 class="ms-namespace">{escape(title)}</h1>{source}{badge}'
+        f'<span class="ms-clock">{reading.clock_time(of.clock)}</span></div>'
     )
 
 
-def _live_badge(snapshot: Snapshot) -> str:
-    if snapshot.age > timedelta(minutes=2):
-        return f'<span class="ms-badge ms-stale">Quiet: newest post is {duration(snapshot.age)} old</span>'
+def _live_badge(age: timedelta) -> str:
+    if age > timedelta(minutes=2):
+        return f'<span class="ms-badge ms-stale">Quiet: newest post is {duration(age)} old</span>'
     return '<span class="ms-badge ms-live">Live</span>'
 
 
-def tiles(moods: Sequence[Mood], window: str) -> str:
-    """A tile per topic: mood now, how sure, against before, from which posts."""
-    return f'<div class="ms-tiles">{"".join(_tile(mood, window) for mood in moods)}</div>'
-
-
-def _tile(mood: Mood, window: str) -> str:
-    title = f'<h3 class="ms-topic">{escape(topic_title(mood.topic))}</h3>'
-    if mood.net is None:
-        return f'<section class="ms-tile ms-none">{title}<p class="ms-quiet">No post in this window</p></section>'
-    counters = mood.counters
-    lean = {1: "positive", -1: "negative", 0: "neutral"}[mood.net.lean]
-    words = {1: "leans positive", -1: "leans negative", 0: "no clear lean"}[mood.net.lean]
-    return (
-        f'<section class="ms-tile">{title}'
-        f'<div class="ms-net"><span class="ms-value ms-{lean}">{signed(mood.net.mean)}</span>'
-        f'<span class="ms-words">{words}<br><small>95 %: {signed(mood.net.low)} to {signed(mood.net.high)}</small>'
-        f"</span></div>"
-        f"{_change(mood, window)}{_spark(mood.spark)}{shares(counters)}"
-        f'<p class="ms-basis"><b>{compact(counters.posts)}</b> {"post" if counters.posts == 1 else "posts"}'
-        f"<span>abstained "
-        f"{percent(counters.abstained, counters.posts)}</span></p></section>"
-    )
-
-
-def _change(mood: Mood, window: str) -> str:
-    if mood.posts_before is None:
-        return '<p class="ms-change">over the whole feed</p>'
-    if mood.change is None:
-        return f'<p class="ms-change">no posts in {BEFORE[window]}</p>'
-    clear = {1: "ms-positive", -1: "ms-negative", 0: ""}[mood.change.lean]
-    note = "" if clear else " · within chance"
-    arrow = "▲" if mood.change.mean > 0 else "▼"
-    return (
-        f'<p class="ms-change"><b class="{clear}">{arrow} {signed(mood.change.mean)}</b> vs {BEFORE[window]}{note}</p>'
-    )
-
-
-def _spark(values: Sequence[float | None]) -> str:
-    """Net sentiment over the window as bars up and down from the line of balance."""
-    reach = max((abs(value) for value in values if value is not None), default=0.0) or 1.0
-    bars = []
-    for value in values:
-        if value is None:
-            bars.append("<i></i>")
-            continue
-        side = "positive" if value >= 0 else "negative"
-        bars.append(f'<i><u class="ms-{side}" style="height:{max(50 * abs(value) / reach, 2):.0f}%"></u></i>')
-    return f'<div class="ms-spark" aria-hidden="true">{"".join(bars)}</div>'
-
-
-def shares(counters: Counters) -> str:
+def shares(counters: Counters, reading: Reading = PLAIN) -> str:
     """The classes' shares as one bar, with their percentages below."""
     counts = (counters.positive, counters.neutral, counters.negative)
-    parts = [(label, count, percent(count, counters.posts)) for label, count in zip(LABELS, counts, strict=True)]
+    parts = [
+        (label, count, reading.percent(count, counters.posts)) for label, count in zip(LABELS, counts, strict=True)
+    ]
     bar = "".join(f'<i class="ms-{label}" style="flex-grow:{count}"></i>' for label, count, _ in parts if count)
     legend = "".join(f'<span class="ms-{label}" title="{label}">{share}</span>' for label, _, share in parts)
     spoken = ", ".join(f"{label} {share}" for label, _, share in parts)
     return f'<div class="ms-bar" role="img" aria-label="{spoken}">{bar}</div><div class="ms-legend">{legend}</div>'
 
 
-def course_head(bin_label: str) -> str:
-    """Titles of the two columns of charts, with the one legend both share."""
+def course_head(bin_label: str, reading: Reading = PLAIN, title: str = "Mood and volume") -> str:
+    """Title of the charts below, with the one legend they share."""
     keys = "".join(f'<span class="ms-{label}">{label}</span>' for label in LABELS)
     return (
-        f'<div class="ms-course"><h2>Mood and volume <small>{escape(bin_label)}, UTC</small></h2>'
+        f'<div class="ms-course"><h2>{escape(title)} <small>{escape(bin_label)}, {escape(reading.zone)}</small></h2>'
         f'<div class="ms-keys">{keys}<span class="ms-band">95 % interval</span></div></div>'
     )
+
+
+def per_bin(frame: Frame, reading: Reading) -> str:
+    """What a bin of the charts below is, and that it is of UTC's days where it cannot be of the reader's."""
+    is_foreign = frame.bins.width_s >= 3 * 3600 and frame.zone != reading.zone
+    return f"{frame.bin_label}, of UTC's days" if is_foreign else frame.bin_label
+
+
+def section(title: str, note: str = "") -> str:
+    """A heading within a page, with what it is about in small."""
+    return f'<div class="ms-course"><h2>{escape(title)} <small>{escape(note)}</small></h2></div>'
+
+
+def left_out(shown: int, others: int) -> str:
+    """That there are more topics than a page shows; nothing where there are not."""
+    if not others:
+        return ""
+    return f'<p class="ms-quiet">{shown} of {shown + others} topics, the busiest unless you choose others above</p>'
 
 
 def course_topic(title: str) -> str:
     return f'<h3 class="ms-row">{escape(title)}</h3>'
 
 
-def confidence(snapshot: Snapshot) -> str:
-    """The line that says how sure the page is of itself."""
-    total, counts = snapshot.total, snapshot.counts
-    facts = [
-        ("Posts scored", compact(counts.get("scored", 0)), f"{compact(total.posts)} in the window"),
-        ("Abstained", percent(total.abstained, total.posts), "model not sure enough"),
-        ("Confidence", percent(total.confidence_sum / FIXED_POINT, total.posts), "mean, calibrated"),
-    ]
-    if total.labelled:
-        facts.append(("Accuracy", percent(total.correct, total.labelled), f"on {compact(total.labelled)} hand labels"))
-    facts += [
-        ("Duplicates", compact(counts.get("duplicates", 0)), "counted once"),
-        ("Dead letters", compact(counts.get("dead_letters", 0)), "set aside, kept"),
-        *_worker_facts(snapshot),
-        _freshness(snapshot),
-    ]
-    cells = "".join(
-        f"<div><dt>{name}</dt><dd>{value}</dd><dd class='ms-note'>{note}</dd></div>" for name, value, note in facts
-    )
-    return f'<dl class="ms-facts">{cells}</dl>'
-
-
-def _worker_facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    workers = snapshot.workers
-    if not workers and snapshot.is_replay:
-        return [("Worker", "none", "needed while replaying")]
-    if not workers:
-        return [("Worker", "none", "start one: <code>moodstream worker</code>")]
-    count = "1 worker" if len(workers) == 1 else f"slowest of {len(workers)}"
-    p50, p95 = (max(getattr(worker, name) for worker in workers) for name in ("latency_p50_ms", "latency_p95_ms"))
-    lags = [worker.lag for worker in workers if worker.lag is not None]
-    rate = sum(worker.posts_per_s for worker in workers)
-    return [
-        ("Latency", latency(p50), f"p95 {latency(p95)}, {count}"),
-        ("Lag", compact(sum(lags)) if lags else "\N{EN DASH}", f"waiting; {rate:,.1f} scored/s"),
-    ]
-
-
-def _freshness(snapshot: Snapshot) -> tuple[str, str, str]:
-    if snapshot.is_replay:
-        return ("Clock", f"{snapshot.clock:%H:%M}", f"{snapshot.clock:%-d %b %Y}, the feed's own time")
-    return ("Newest post", duration(snapshot.age), "old, by your clock")
-
-
-def card_head(post: Prediction, now: datetime, *, is_replay: bool) -> str:
+def card_head(post: Prediction, now: datetime, reading: Reading = PLAIN, *, is_replay: bool) -> str:
     """Class, confidence and time of a post."""
     state = '<span class="ms-flag">abstained</span>' if post.abstained else ""
     return (
         f'<div class="ms-card-head"><span class="ms-class ms-{post.predicted}">{post.predicted}</span>'
         f'<span class="ms-sure">{100 * post.confidence:.0f} % sure</span>{state}'
-        f'<time title="{clock_time(post.created_at)}">{_post_time(post.created_at, now, is_replay)}</time></div>'
+        f'<time title="{reading.clock_time(post.created_at)}">'
+        f"{_post_time(post.created_at, now, reading, is_replay)}</time></div>"
     )
 
 
-def _post_time(at: datetime, now: datetime, is_replay: bool) -> str:
+def _post_time(at: datetime, now: datetime, reading: Reading, is_replay: bool) -> str:
     ago = duration(now - at)
-    return f"{at:%-d %b %Y, %H:%M}" if is_replay else f"{ago} ago"
+    return f"{reading.at(at):%-d %b %Y, %H:%M}" if is_replay else f"{ago} ago"
 
 
 def card_views(post: Prediction) -> str:
@@ -247,6 +160,14 @@ def _distribution(name: str, probabilities: Distribution | None, missing: str) -
         f'<div class="ms-bar" role="img" aria-label="{name}: {spoken}">{bar}</div>'
         f'<b class="ms-{top}">{100 * max(probabilities):.0f} %</b></div>'
     )
+
+
+def facts(rows: Iterable[tuple[str, str, str]]) -> str:
+    """Name, value and note of each, as one line of figures; they are HTML already."""
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{value}</dd><dd class='ms-note'>{note}</dd></div>" for name, value, note in rows
+    )
+    return f'<dl class="ms-facts">{cells}</dl>'
 
 
 def notice(title: str, sentences: Sequence[str], commands: Sequence[str] = (), *, tone: str = "calm") -> str:

@@ -38,6 +38,10 @@ SCHEMA: Final = pa.schema(
         *((f"image_{label}", pa.float32()) for label in LABELS),
         ("model", _WORD),
         ("warnings", pa.list_(pa.string())),
+        ("foreign", pa.bool_()),
+        ("embedding", pa.binary()),
+        ("queued_ms", pa.int32()),
+        ("computed_ms", pa.int32()),
     ]
 )
 """Columns named after a class are probabilities: fused, of the text alone, of the image alone (null if it lacks it)."""
@@ -68,11 +72,12 @@ class PredictionsFile:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(_table(self._waiting))
+            self._writer.write_table(table_of(self._waiting))
             self._waiting.clear()
 
 
-def _table(predictions: Sequence[Prediction]) -> pa.Table:
+def table_of(predictions: Sequence[Prediction]) -> pa.Table:
+    """Predictions as SCHEMA has them, a row each."""
     plain = {name: [getattr(one, name) for one in predictions] for name in SCHEMA.names if hasattr(Prediction, name)}
     distributions = {
         **_columns("", [one.probabilities for one in predictions]),

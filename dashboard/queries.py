@@ -1,65 +1,58 @@
-"""Results in Redis → one snapshot of a namespace, as plain values and DataFrames; at most 12 round trips."""
+"""What a namespace holds → one snapshot of the page Now, as plain values and DataFrames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from inference_worker.contract import (
-    ALL,
-    FIXED_POINT,
-    LABELS,
-    SPAN_S,
-    Counters,
-    Meta,
-    NewerResults,
-    Prediction,
-    Results,
-    UnknownNamespace,
-    WorkerState,
-    check_namespace,
-)
+from inference_worker.contract import ALL, FIXED_POINT, LABELS, Counters, Meta, Prediction, WorkerState
 
-from .errors import DashboardError, InvalidView, NoResults, StoreUnavailable, UnreadableResults
-from .estimates import Estimate, difference, intervals, net_sentiment
+from .errors import NoResults
+from .estimates import Estimate, difference, intervals
+from .feeds import Feed, Sums
+from .reading import UTC_NAME
 from .windows import ALL_TIME, Frame, frame
 
-TOPICS_READ: Final = 40
-"""More topics than this are read only when they are asked for."""
-POSTS_SHOWN: Final = 12
-_LOOKBACK_SPANS: Final = 240
-"""Day hashes searched for the first post: 21 years, older than any archive of posts."""
+POSTS_SHOWN: Final = 6
+ROWS_SHOWN: Final = 4
+"""Topics whose course is drawn."""
+_SPARKS: Final = 24
+_SCORES: Final = tuple(Counters._fields.index(name) for name in ("posts", "score_sum", "score_square_sum"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A mood against another stretch of time: its posts, and how far the mood lies above it if both have posts."""
+
+    posts: int
+    net: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mood:
-    """One topic in the window. change: against the stretch before, where there are posts to compare with."""
+    """One topic in the window. before, same: against the stretches of `Frame`, None where there is none."""
 
     topic: str
     counters: Counters
     net: Estimate | None
-    posts_before: int | None
-    change: Estimate | None
-    spark: tuple[float | None, ...]
+    before: Change | None = None
+    same: Change | None = None
+    spark: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All the live page shows. clock: the namespace's own time; read_at: the wall's.
+    """All the page shows. clock: the namespace's own time; read_at: the wall's. Shared by viewers: not to be changed.
 
-    series: a row per topic and bin (columns of `_series`); pictures: JPEG per post id, of `posts` only.
+    shown: the topics selected or, if none is, those read by posts in the window, `all` first;
+    left_out: topics beside them that would be shown if there were not too many;
+    series: a row per topic and bin of the first ROWS_SHOWN of them (columns of `course`);
+    pictures: JPEG per post id, of `posts` only; covers_before: the feed was there for all of the stretch before.
     """
 
     namespace: str
@@ -68,11 +61,14 @@ class Snapshot:
     read_at: datetime
     frame: Frame
     topics: tuple[str, ...]
+    shown: tuple[str, ...]
+    left_out: int
     moods: dict[str, Mood]
     series: pd.DataFrame
     posts: tuple[Prediction, ...]
     pictures: dict[str, bytes]
     counts: dict[str, int]
+    covers_before: bool
     workers: tuple[WorkerState, ...]
 
     @property
@@ -95,175 +91,139 @@ class Outline:
     """What the page's filters need to know before anything is counted."""
 
     kind: str
-    topics: tuple[str, ...] = field(default=())
+    topics: tuple[str, ...] = ()
+    clock: datetime | None = None
 
 
-def outline(redis: Redis, namespace: str, *, address: str) -> Outline:
-    """Kind and topics of a namespace. Raises DashboardError."""
-    with _translated(namespace, address):
-        results = Results(redis, namespace)
-        return Outline(kind=results.meta().kind, topics=tuple(results.topics()))
+def outline(feed: Feed) -> Outline:
+    """Kind, topics and clock of a namespace; its kind alone before the first post. Raises DashboardError."""
+    try:
+        head = feed.head()
+    except NoResults:
+        return Outline(kind=feed.meta().kind)
+    return Outline(kind=head.meta.kind, topics=head.topics, clock=head.clock)
 
 
-def first_post_at(redis: Redis, namespace: str, *, address: str) -> datetime:
-    """Start of the earliest hour (long archives: day) with a post. Raises DashboardError."""
-    with _translated(namespace, address):
-        results = Results(redis, namespace)
-        clock = results.watermark()
-        if clock is None:
-            raise NoResults(namespace)
-        longest = timedelta(seconds=SPAN_S["day"] * _LOOKBACK_SPANS)
-        days = results.rollups([ALL], "day", clock - longest, _after(clock))[ALL]
-        first = min(days, default=clock)
-        if clock - first > timedelta(days=10):
-            return first
-        hours = results.rollups([ALL], "hour", first, _after(clock))[ALL]
-        earliest = min(hours, default=clock)
-        if clock - earliest > timedelta(hours=12):
-            return earliest
-        return min(results.rollups([ALL], "minute", earliest, _after(clock))[ALL], default=clock)
+def frame_of(feed: Feed, window: str, zone: str = UTC_NAME) -> Frame:
+    """The window as it lies on the namespace's clock. Raises DashboardError."""
+    return frame(window, feed.head().clock, feed.first_post_at() if window == ALL_TIME else None, zone)
 
 
 def snapshot(
-    redis: Redis,
-    namespace: str,
-    *,
-    window: str,
-    selected: Sequence[str] = (),
-    first: datetime | None = None,
-    address: str,
-    now: datetime | None = None,
+    feed: Feed, *, window: str, selected: Sequence[str] = (), zone: str = UTC_NAME, now: datetime | None = None
 ) -> Snapshot:
-    """Read all of the live page at once. Raises DashboardError.
+    """All of the live page at once. Raises DashboardError.
 
-    selected: topics asked for, none means all of them; first: what `first_post_at` said, needed by window `all`.
+    selected: topics asked for, none means all of them; zone: whose days the bins begin with.
     """
-    with _translated(namespace, address):
-        results = Results(redis, namespace)
-        meta, clock = results.meta(), results.watermark()
-        if clock is None:
-            raise NoResults(namespace)
-        view = frame(window, clock, first if window == ALL_TIME else None)
-        topics = tuple(results.topics())
-        read = list(dict.fromkeys([ALL, *selected, *topics[:TOPICS_READ]]))
-        buckets = results.rollups(read, view.bins.level, view.before or view.start, view.end)
-        posts = tuple(_latest(results, selected))
-        return Snapshot(
-            namespace=namespace,
-            meta=meta,
-            clock=clock,
-            read_at=now or datetime.now(UTC),
-            frame=view,
-            topics=topics,
-            moods={topic: _mood(topic, buckets[topic], view) for topic in read},
-            series=pd.concat([_series(topic, buckets[topic], view) for topic in read], ignore_index=True),
-            posts=posts,
-            pictures=_pictures(results, posts),
-            counts=results.counters(),
-            workers=tuple(results.workers()),
-        )
-
-
-def _latest(results: Results, selected: Sequence[str]) -> list[Prediction]:
-    """Newest posts of the topics selected; of all posts if none is, or `all` is one of them."""
-    topics = () if ALL in selected else selected
-    return results.tail(*topics, limit=POSTS_SHOWN)
-
-
-def _pictures(results: Results, posts: Sequence[Prediction]) -> dict[str, bytes]:
-    pictured = [post for post in posts if post.images]
-    found = results.thumbnails([(post.id, post.strongest_image) for post in pictured])
-    return {post.id: jpeg for post, jpeg in zip(pictured, found, strict=True) if jpeg}
-
-
-def _mood(topic: str, buckets: dict[datetime, Counters], view: Frame) -> Mood:
-    bins = _binned(buckets, view.start, view)
-    counters = Counters(*(int(value) for value in bins.sum(axis=0)))
-    net = net_sentiment(counters)
-    spark = tuple(
-        float(score / posts / FIXED_POINT) if posts else None for posts, score in _coarse(bins, 24)[:, [_POSTS, _SCORE]]
+    head = feed.head()
+    view = frame_of(feed, window, zone)
+    read = list(dict.fromkeys([ALL, *selected, *feed.busiest()]))
+    starts = [start for start in (view.start, view.before, view.same) if start]
+    bins = dict(zip(starts, binned(feed, read, view, starts), strict=True))
+    moods = _moods(read, view, bins)
+    shown = tuple(selected) or tuple(sorted(moods, key=lambda name: (name != ALL, -moods[name].counters.posts, name)))
+    posts = feed.latest(selected, POSTS_SHOWN)
+    return Snapshot(
+        namespace=feed.namespace,
+        meta=head.meta,
+        clock=head.clock,
+        read_at=now or datetime.now(UTC),
+        frame=view,
+        topics=head.topics,
+        shown=shown,
+        left_out=0 if selected else len(set(head.topics).difference(shown)),
+        moods=moods,
+        series=course({topic: bins[view.start][topic] for topic in shown[:ROWS_SHOWN]}, view, head.clock),
+        posts=posts,
+        pictures={
+            post_id: jpeg
+            for (post_id, _), jpeg in feed.pictures(
+                [(post.id, post.strongest_image) for post in posts if post.images]
+            ).items()
+        },
+        counts=head.counts,
+        covers_before=view.before is not None and _begins_early(bins[view.before][ALL]),
+        workers=head.workers,
     )
-    if view.before is None:
-        return Mood(topic=topic, counters=counters, net=net, posts_before=None, change=None, spark=spark)
-    before = Counters(*(int(value) for value in _binned(buckets, view.before, view).sum(axis=0)))
-    net_before = net_sentiment(before)
-    change = difference(net, net_before) if net and net_before else None
-    return Mood(topic=topic, counters=counters, net=net, posts_before=before.posts, change=change, spark=spark)
 
 
-def _series(topic: str, buckets: dict[datetime, Counters], view: Frame) -> pd.DataFrame:
+def binned(feed: Feed, topics: Sequence[str], view: Frame, starts: Sequence[datetime]) -> list[dict[str, Sums]]:
+    """Counters per bin and topic, (bins, fields), of the stretches as long as the window that begin at `starts`."""
+    edges = view.edges
+    found = feed.sums(topics, view.bins.level, starts, view.end - view.start)
+    return [{topic: np.add.reduceat(sums, edges, axis=0) for topic, sums in stretch.items()} for stretch in found]
+
+
+def total(sums: Sums) -> Counters:
+    return Counters(*sums.sum(axis=0).tolist())
+
+
+def _moods(topics: Sequence[str], view: Frame, bins: dict[datetime, dict[str, Sums]]) -> dict[str, Mood]:
+    """bins: those of the window and of the stretches it is compared with, by their starts."""
+    totals = {start: _totals([stretch[topic] for topic in topics]) for start, stretch in bins.items()}
+    return {
+        topic: Mood(
+            topic=topic,
+            counters=counters,
+            net=net,
+            before=_change(net, *totals[view.before][place]) if view.before else None,
+            same=_change(net, *totals[view.same][place]) if view.same else None,
+            spark=_spark(bins[view.start][topic]),
+        )
+        for place, (topic, (counters, net)) in enumerate(zip(topics, totals[view.start], strict=True))
+    }
+
+
+def _totals(stretch: Sequence[Sums]) -> list[tuple[Counters, Estimate | None]]:
+    """What each topic's bins add up to, and its net sentiment: all at once, as NumPy is slow on few numbers."""
+    sums = np.array([bins.sum(axis=0) for bins in stretch])
+    ends = np.stack(intervals(*(sums[:, field] for field in _SCORES)), axis=1).tolist()
+    return [
+        (counters, Estimate(*end) if counters.posts else None)
+        for counters, end in zip((Counters(*row) for row in sums.tolist()), ends, strict=True)
+    ]
+
+
+def _spark(sums: Sums) -> tuple[float | None, ...]:
+    """Net sentiment over the window in few steps."""
+    return tuple(
+        score / posts / FIXED_POINT if posts else None
+        for posts, score in _coarse(sums[:, _SCORES[:2]], _SPARKS).tolist()
+    )
+
+
+def _begins_early(sums: Sums) -> bool:
+    """Somebody posted in the first fifth of the stretch: the feed was there for all of it, as far as one can tell."""
+    return bool(sums[: max(1, len(sums) // 5), _SCORES[0]].any())
+
+
+def _change(net: Estimate | None, then: Counters, net_then: Estimate | None) -> Change:
+    return Change(posts=then.posts, net=difference(net, net_then) if net and net_then else None)
+
+
+def course(bins: dict[str, Sums], view: Frame, clock: datetime) -> pd.DataFrame:
     """Columns topic, at, until, posts, positive, neutral, negative, net, low, high (NaN without posts), complete."""
-    bins = _binned(buckets, view.start, view)
-    net, low, high = intervals(bins[:, _POSTS], bins[:, _SCORE], bins[:, _SQUARE])
+    sums = np.concatenate(list(bins.values()))
+    net, low, high = intervals(*(sums[:, field] for field in _SCORES))
     starts = pd.DatetimeIndex(view.starts)
-    counts = {name: bins[:, Counters._fields.index(name)].astype(np.int32) for name in ("posts", *LABELS)}
+    untils = pd.DatetimeIndex(view.ends)
+    counts = {name: sums[:, Counters._fields.index(name)].astype(np.int32) for name in ("posts", *LABELS)}
     # Small types: every refresh carries them to every viewer.
     scores = {"net": net.astype(np.float32), "low": low.astype(np.float32), "high": high.astype(np.float32)}
     return pd.DataFrame(
         {
-            "topic": topic,
-            "at": starts,
-            "until": starts + pd.Timedelta(seconds=view.bins.width_s),
+            "topic": np.repeat(list(bins), view.count),
+            "at": starts[np.tile(np.arange(view.count), len(bins))],
+            "until": untils[np.tile(np.arange(view.count), len(bins))],
             **counts,
             **scores,
-            "complete": np.arange(view.count) < view.count - 1,
+            "complete": np.tile(untils <= clock, len(bins)),
         }
     )
-
-
-_POSTS, _SCORE, _SQUARE = (Counters._fields.index(name) for name in ("posts", "score_sum", "score_square_sum"))
-Sums = npt.NDArray[np.int64]
-
-
-def _binned(buckets: dict[datetime, Counters], start: datetime, view: Frame) -> Sums:
-    """Counters added up per bin of the stretch that begins at `start`: (bins, fields)."""
-    sums = np.zeros((view.count, len(Counters._fields)), dtype=np.int64)
-    for at, counters in buckets.items():
-        number = int((at - start).total_seconds()) // view.bins.width_s
-        if 0 <= number < view.count:
-            sums[number] += counters
-    return sums
 
 
 def _coarse(bins: Sums, at_most: int) -> Sums:
     """The same sums in at most so many rows."""
     edges = np.unique(np.linspace(0, len(bins), min(at_most, len(bins)), endpoint=False, dtype=np.int64))
     return np.asarray(np.add.reduceat(bins, edges, axis=0))
-
-
-def _after(clock: datetime) -> datetime:
-    return clock + timedelta(seconds=1)
-
-
-@contextmanager
-def _translated(namespace: str, address: str) -> Iterator[None]:
-    """Errors of Redis, of the contract and of decoding → DashboardError, once, here."""
-    try:
-        check_namespace(namespace)
-    except ValueError as error:
-        raise InvalidView(str(error)) from error
-    try:
-        yield
-    except DashboardError:
-        raise
-    except UnknownNamespace as error:
-        raise NoResults(namespace) from error
-    except NewerResults as error:
-        raise UnreadableResults(str(error)) from error
-    except msgspec.MsgspecError as error:
-        raise UnreadableResults(f"namespace {namespace!r} holds a value that is none of ours: {error}") from error
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        raise StoreUnavailable(address, _reason(error)) from error
-    except ResponseError as error:
-        raise UnreadableResults(f"Redis at {address} refuses a read of {namespace!r}: {error}") from error
-    except RedisError as error:
-        raise StoreUnavailable(address, _reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """The error's kind in words; its own message may carry addresses and credentials."""
-    causes = (error, error.__cause__, error.__context__)
-    if any(isinstance(cause, (RedisTimeoutError, TimeoutError)) for cause in causes):
-        return "timed out"
-    said = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    return said[0].lower() if said else "connection lost" if isinstance(error, RedisConnectionError) else str(error)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from inference_worker.contract import BUCKET_S, Level
 
 from .errors import InvalidView
+from .reading import UTC_NAME
 
 ALL_TIME: Final = "all"
 WINDOWS: Final[dict[str, timedelta | None]] = {
@@ -16,15 +19,33 @@ WINDOWS: Final[dict[str, timedelta | None]] = {
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
     "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
     ALL_TIME: None,
 }
-LABELS: Final = {"10m": "10 min", "1h": "1 hour", "6h": "6 hours", "24h": "24 hours", ALL_TIME: "All"}
+LABELS: Final = {
+    "10m": "10 min",
+    "1h": "1 hour",
+    "6h": "6 hours",
+    "24h": "24 hours",
+    "7d": "7 days",
+    ALL_TIME: "All",
+}
 BEFORE: Final = {
     "10m": "the 10 min before",
     "1h": "the hour before",
     "6h": "the 6 hours before",
     "24h": "the day before",
+    "7d": "the week before",
 }
+SAME: Final = {
+    "10m": "the same 10 min yesterday",
+    "1h": "the same hour yesterday",
+    "6h": "the same 6 hours yesterday",
+    "24h": "the same day last week",
+}
+"""A second stretch to compare with: moods have a daily and a weekly tide."""
+CHOSEN: Final = "chosen"
+"""The window of a frame that a link's `from` and `to` give."""
 DEFAULTS: Final = {"live": "1h", "sample": "10m", "replay": ALL_TIME}
 
 
@@ -33,6 +54,11 @@ class Bins(NamedTuple):
 
     level: Level
     width_s: int
+
+    @property
+    def buckets(self) -> int:
+        """So many of the rollup's buckets make a bin."""
+        return self.width_s // BUCKET_S[self.level]
 
 
 _LADDER: Final = (
@@ -45,13 +71,17 @@ _LADDER: Final = (
     (timedelta(days=3 * 365), Bins("day", 7 * 86_400)),
 )
 """At most about 150 bins: a line stays legible, a bin holds posts enough to mean something, a refresh is small."""
+_LOCAL_S: Final = range(3 * 3600, 86_400 + 1)
+"""Widths of bins that begin with a reader's day: longer ones are of UTC's days, shorter ones begin with an hour."""
+_LONGEST: Final = timedelta(days=21 * 365)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """A window placed on the clock: whole bins with start <= bin < end; the last one is still filling.
 
-    before: start of the stretch of equal length it is compared with; None where nothing can lie before it.
+    before, same: starts of the stretches of equal length it is compared with, just before it and a tide before it;
+    None where there is none. zone: whose days the bins begin with; one may be an hour longer or shorter there.
     """
 
     window: str
@@ -59,15 +89,32 @@ class Frame:
     end: datetime
     before: datetime | None
     bins: Bins
+    same: datetime | None = None
+    zone: str = UTC_NAME
 
     @property
     def count(self) -> int:
-        return int((self.end - self.start).total_seconds()) // self.bins.width_s
+        return len(self.starts)
 
-    @property
+    def filled(self, clock: datetime) -> float:
+        """Share of the stretch the clock has passed: less than all of it, as the last bin still fills."""
+        return min(max((clock - self.start) / (self.end - self.start), 0.01), 1.0)
+
+    @cached_property
     def starts(self) -> list[datetime]:
         """Start of every bin."""
-        return [self.start + timedelta(seconds=self.bins.width_s * number) for number in range(self.count)]
+        return _starts(self.start, self.end, self.bins.width_s, self.zone)
+
+    @property
+    def ends(self) -> list[datetime]:
+        """End of every bin."""
+        return [*self.starts[1:], self.end]
+
+    @property
+    def edges(self) -> list[int]:
+        """First of the rollup's buckets of every bin, counted from the start."""
+        bucket = timedelta(seconds=BUCKET_S[self.bins.level])
+        return [(start - self.start) // bucket for start in self.starts]
 
     @property
     def bin_label(self) -> str:
@@ -93,23 +140,70 @@ def bins_of(span: timedelta) -> Bins:
     return Bins("day", 28 * 86_400)
 
 
-def frame(window: str, clock: datetime, first: datetime | None = None) -> Frame:
+def zone_of(window: str, zone: str) -> str:
+    """The zone itself if the window's bins may begin with its days, else UTC: readers of all zones share a picture."""
+    span = WINDOWS.get(window)
+    return zone if span is None or bins_of(span).width_s in _LOCAL_S else UTC_NAME
+
+
+def frame(window: str, clock: datetime, first: datetime | None = None, zone: str = UTC_NAME) -> Frame:
     """Place a window so that it ends with the bin `clock` falls into.
 
     first: earliest bucket there is, at the finest level known; only `all` needs it.
     """
     span = WINDOWS[check_window(window)]
     if span is None:
-        bins = bins_of(clock - (first or clock))
-        start = _floor(first or clock, bins.width_s)
-        return Frame(window=window, start=start, end=_end(clock, bins), before=None, bins=bins)
-    bins = bins_of(span)
-    end = _end(clock, bins)
-    return Frame(window=window, start=end - span, end=end, before=end - 2 * span, bins=bins)
+        return _covering(window, first or clock, clock, bins_of(clock - (first or clock)), zone)
+    placed = _covering(window, clock, clock, bins_of(span), zone)
+    end = placed.end
+    tide = timedelta(days=7 if window == "24h" else 1)
+    same = end - span - tide if window in SAME else None
+    return replace(placed, start=end - span, before=end - 2 * span, same=same)
 
 
-def _end(clock: datetime, bins: Bins) -> datetime:
-    return _floor(clock, bins.width_s) + timedelta(seconds=bins.width_s)
+def between(start: datetime, end: datetime, zone: str = UTC_NAME) -> Frame:
+    """The whole bins that cover start <= time < end. Raises InvalidView."""
+    if not timedelta(0) < end - start <= _LONGEST:
+        raise InvalidView(f"from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}: end later, by at most 21 years")
+    return _covering(CHOSEN, start, end - timedelta(microseconds=1), bins_of(end - start), zone)
+
+
+def _covering(window: str, first: datetime, last: datetime, bins: Bins, zone: str) -> Frame:
+    """From the bin one moment falls into to the bin another does: bins of the zone's days where the rollups allow.
+
+    They do not where a day begins between two hours, as a zone's at half past, and not for bins of several days.
+    """
+    if zone != UTC_NAME and bins.width_s in _LOCAL_S:
+        day = timedelta(days=1)
+        begin, end = _local_floor(first, bins.width_s, zone), _local_floor(last + day, bins.width_s, zone) + day
+        starts = _starts(begin, end, bins.width_s, zone)
+        if all(start.timestamp() % BUCKET_S["hour"] == 0 for start in starts):
+            after = next(start for start in starts if start > last)
+            hours = Bins("hour", bins.width_s)
+            return Frame(window=window, start=begin, end=after, before=None, bins=hours, zone=zone)
+    end = _floor(last, bins.width_s) + timedelta(seconds=bins.width_s)
+    return Frame(window=window, start=_floor(first, bins.width_s), end=end, before=None, bins=bins)
+
+
+def _starts(start: datetime, end: datetime, width_s: int, zone: str) -> list[datetime]:
+    """Where bins begin, from one moment to another, the first at once; in a zone by its walls' clocks."""
+    width = timedelta(seconds=width_s)
+    if zone == UTC_NAME:
+        return [start + width * number for number in range((end - start) // width)]
+    found, wall = [start], _local_floor(start, width_s, zone).astimezone(ZoneInfo(zone))
+    while (at := wall.astimezone(UTC)) < end:
+        if at > found[-1]:  # the clock may skip a bin whole, as Samoa's skipped a day
+            found.append(at)
+        wall += width  # on the wall, whatever hours that takes
+    return found
+
+
+def _local_floor(at: datetime, width_s: int, zone: str) -> datetime:
+    """Start of the bin a moment falls into, counted from the zone's midnight."""
+    local = at.astimezone(ZoneInfo(zone))
+    hours = width_s // 3600
+    start = local.replace(hour=local.hour // hours * hours, minute=0, second=0, microsecond=0, fold=0)
+    return start.astimezone(UTC)
 
 
 def _floor(at: datetime, width_s: int) -> datetime:

@@ -8,25 +8,29 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from tests.dashboard.seeding import free_port, wait_until
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 class Dashboard:
     """A running dashboard."""
 
-    def __init__(self, redis_url: str, log: Path) -> None:
-        self.port, self.log = free_port(), log
+    def __init__(self, redis_url: str, log: Path, folder: Path, environment: Mapping[str, str], port: int) -> None:
+        self.port, self.log = port, log
         environ = {**os.environ, "MOODSTREAM_REDIS": redis_url, "MOODSTREAM_REFRESH_S": "1"}
         environ.pop("MOODSTREAM_NAMESPACE", None)
+        environ |= {"PYTHONPATH": str(ROOT), **environment}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dashboard", "--port", str(self.port)],
                 env=environ,
-                cwd=Path(__file__).parents[2],
+                cwd=folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -50,8 +54,16 @@ class Dashboard:
 
 
 @contextmanager
-def serving(redis_url: str, log: Path) -> Iterator[Dashboard]:
-    dashboard = Dashboard(redis_url, log)
+def serving(
+    redis_url: str,
+    log: Path,
+    *,
+    folder: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+    port: int | None = None,
+) -> Iterator[Dashboard]:
+    """Started in `folder`, with these variables on top; on a free port unless one is named."""
+    dashboard = Dashboard(redis_url, log, folder, environment or {}, port or free_port())
     try:
         wait_until(dashboard.is_ready, "the dashboard answers", timeout_s=25)
         yield dashboard

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import pytest
 from redis import Redis
 
 from dashboard import charts, queries
+from dashboard.feeds import Feed
+from dashboard.reading import PLAIN, Reading
 from inference_worker.contract import ALL
 from tests.dashboard.seeding import NOW, TOPICS, Seed, feed
 
@@ -49,9 +54,24 @@ def test_trend_draws_band_line_and_points_over_time() -> None:
         assert layer["encoding"]["y"]["scale"]["domain"] == [-1.0, 1.0]
 
 
+@pytest.mark.parametrize("draw", [partial(charts.trend, limit=0.5), charts.volume])
+def test_specs_are_what_vega_lite_takes(draw: Callable[..., charts.Spec]) -> None:
+    spec = draw(series(), "tea")
+    alt.LayerChart.from_dict({**spec, "datasets": {"rows": []}})
+
+
 def test_trend_keeps_to_its_topic() -> None:
     both = pd.concat([series(), series().assign(topic="rain")])
     assert len(charts.trend(both, "tea", 1.0)["datasets"]["rows"]) == 4
+
+
+@pytest.mark.parametrize("reading", [PLAIN, Reading(zone="Asia/Tokyo", numbers="de")])
+def test_charts_drawn_together_are_those_drawn_alone(reading: Reading) -> None:
+    both = pd.concat([series(), series().assign(topic="rain", net=0.2)], ignore_index=True)
+    for drawn in charts.courses(both, ["rain", "tea"], reading):
+        assert drawn.trend == charts.trend(both, drawn.topic, 1.0, reading)
+        assert drawn.volume == charts.volume(both, drawn.topic, reading)
+        assert len(drawn.trend["datasets"]["rows"]) == 4
 
 
 def test_volume_stacks_the_classes() -> None:
@@ -105,7 +125,7 @@ def test_times_are_written_as_long_as_the_span_needs(step: timedelta, pattern: s
 
 def test_rows_of_a_snapshot_fit(redis: Redis, seed: Seed) -> None:
     seed(feed(200))
-    snapshot = queries.snapshot(redis, "live", window="1h", address="the store", now=NOW)
+    snapshot = queries.snapshot(Feed(redis, "live", address="the store"), window="1h", now=NOW)
     rows = charts.volume(snapshot.series, ALL)["datasets"]["rows"]
-    assert rows["posts"].sum() == snapshot.total.posts > 0
-    assert charts.trend(snapshot.series, TOPICS[0], 1.0)["datasets"]["rows"]["net"].abs().max() <= 1
+    assert sum(rows["posts"].to_pylist()) == snapshot.total.posts > 0
+    assert charts.trend(snapshot.series, TOPICS[0], 1.0)["datasets"]["rows"].to_pandas()["net"].abs().max() <= 1

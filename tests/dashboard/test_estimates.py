@@ -34,6 +34,20 @@ def test_one_post_says_nothing_of_its_spread() -> None:
     assert net_sentiment(counters(0.4)) == (pytest.approx(0.4), -1.0, 1.0)
 
 
+def test_two_posts_have_the_wide_interval_of_two() -> None:
+    estimate = net_sentiment(counters(0.3, -0.1))
+    assert estimate is not None
+    assert (estimate.low, estimate.high) == (-1.0, 1.0)  # t(1) = 12.7
+
+
+@pytest.mark.parametrize(("posts", "lean"), [(2, 0), (3, 1), (5, 1), (50, 1)])
+def test_a_few_equal_posts_are_no_certainty(posts: int, lean: int) -> None:
+    estimate = net_sentiment(counters(*[0.6] * posts))
+    assert estimate is not None
+    assert estimate.low < estimate.mean < estimate.high
+    assert estimate.lean == lean
+
+
 def test_interval_stays_within_the_scale() -> None:
     estimate = net_sentiment(counters(1.0, 0.2, 1.0))
     assert estimate is not None

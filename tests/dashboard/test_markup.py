@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard import markup
+from dashboard import markup, tiles
 from dashboard.cards import safe_link, shortened
 from dashboard.estimates import Estimate
 from dashboard.filters import inert
-from dashboard.queries import Mood
+from dashboard.queries import Change, Mood
+from dashboard.reading import PLAIN, Reading
+from dashboard.windows import between
 from inference_worker.contract import Counters
 from tests.dashboard.seeding import NOW, prediction
 
@@ -20,15 +22,15 @@ MOOD = Mood(
     topic="tea",
     counters=Counters(posts=40, positive=20, neutral=15, negative=5, abstained=4),
     net=Estimate(0.31, 0.2, 0.42),
-    posts_before=30,
-    change=Estimate(-0.12, -0.3, 0.06),
+    before=Change(posts=30, net=Estimate(-0.12, -0.3, 0.06)),
+    same=Change(posts=0, net=None),
     spark=(0.5, None, -0.25),
 )
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.314, "+0.31"), (-0.2, "−0.20"), (-0.004, "0.00"), (0.0, "0.00")])
 def test_signs_are_true_and_absent_at_zero(value: float, text: str) -> None:
-    assert markup.signed(value) == text
+    assert PLAIN.signed(value) == text
 
 
 @pytest.mark.parametrize(
@@ -40,26 +42,48 @@ def test_durations_are_one_unit(seconds: int, text: str) -> None:
 
 @pytest.mark.parametrize(("part", "text"), [(0, "0 %"), (3, "0.3 %"), (120, "12 %"), (1000, "100 %")])
 def test_rare_shares_do_not_read_as_none(part: int, text: str) -> None:
-    assert markup.percent(part, 1000) == text
+    assert PLAIN.percent(part, 1000) == text
 
 
 def test_tile_says_mood_interval_change_shares_and_coverage() -> None:
-    tile = markup.tiles([MOOD], "1h")
-    for text in ("tea", "+0.31", "leans positive", "+0.20 to +0.42", "−0.12", "vs the hour before · within chance"):
+    tile = tiles.tiles([MOOD], "1h")
+    for text in (
+        "tea",
+        "+0.31",
+        "leans positive",
+        "+0.20 to +0.42",
+        "−0.12",
+        "the difference may be chance",
+        "vs the hour before",
+        "no posts in the same hour yesterday",
+    ):
         assert text in tile
     assert "positive 50 %, neutral 38 %, negative 12 %" in tile
     assert "<b>40</b> posts" in tile and "abstained 10 %" in tile
 
 
+def test_a_window_that_still_fills_is_compared_by_the_time_it_has_had() -> None:
+    steady = replace(MOOD, counters=Counters(posts=57), before=Change(posts=60, net=None))
+    assert ">−5 %</small>" in tiles.tiles([steady], "1h")
+    assert ">0 %</small>" in tiles.tiles([steady], "1h", filled=0.95)
+    assert "%</small>" not in tiles.tiles([steady], "1h", filled=None)
+
+
+def test_alerts_are_said_and_escaped() -> None:
+    html = tiles.alerts([tiles.Said("volume", HOSTILE, '"><b>')], "alerts")
+    assert '<li class="ms-volume"><a href="&quot;&gt;&lt;b&gt;" target="_self">&lt;img' in html
+    assert tiles.alerts([], "alerts") == ""
+
+
 def test_tile_without_posts_says_so() -> None:
-    empty = replace(MOOD, counters=Counters(), net=None, posts_before=0, change=None, spark=())
-    assert "No post in this window" in markup.tiles([empty], "1h")
+    empty = replace(MOOD, counters=Counters(), net=None, before=Change(posts=0, net=None), spark=())
+    assert "No post in this window" in tiles.tiles([empty], "1h")
 
 
 def test_names_are_escaped_wherever_they_stand() -> None:
     post = prediction(1, NOW, source=HOSTILE, topics=(HOSTILE,), warnings=(HOSTILE,))
     for html in (
-        markup.tiles([replace(MOOD, topic=HOSTILE)], "1h"),
+        tiles.tiles([replace(MOOD, topic=HOSTILE)], "1h"),
         markup.course_topic(HOSTILE),
         markup.card_chips(post),
         markup.notice(HOSTILE, [HOSTILE], [HOSTILE]),
@@ -114,3 +138,9 @@ def test_long_texts_are_shortened() -> None:
 
 def test_labels_of_widgets_show_markdown_as_it_is() -> None:
     assert inert("C# **x** :red[y] [z](u) $1$") == r"C\# \*\*x\*\* \:red\[y\] \[z\]\(u\) \$1\$"
+
+
+@pytest.mark.parametrize(("zone", "says"), [("Asia/Tokyo", "per day"), ("Asia/Kolkata", "per day, of UTC's days")])
+def test_days_that_are_not_the_readers_are_told(zone: str, says: str) -> None:
+    view = between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 10, tzinfo=UTC), zone)
+    assert markup.per_bin(view, Reading(zone=zone)) == says

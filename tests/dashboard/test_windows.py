@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dashboard.errors import InvalidView
-from dashboard.windows import WINDOWS, Bins, bins_of, frame
+from dashboard.windows import WINDOWS, Bins, between, bins_of, frame, zone_of
 from inference_worker.contract import BUCKET_S
 
 CLOCK = datetime(2015, 2, 24, 19, 21, 40, tzinfo=UTC)
@@ -35,7 +35,7 @@ def test_all_of_one_moment_is_one_bin() -> None:
 
 
 def test_unknown_window_is_refused() -> None:
-    with pytest.raises(InvalidView, match="window '5m' is none of 10m, 1h, 6h, 24h, all"):
+    with pytest.raises(InvalidView, match="window '5m' is none of 10m, 1h, 6h, 24h, 7d, all"):
         frame("5m", CLOCK)
 
 
@@ -53,3 +53,45 @@ def test_window_is_compared_with_a_stretch_of_equal_length(window: str) -> None:
     assert view.end - view.start == view.start - view.before == WINDOWS[window]
     assert view.starts[0] == view.start
     assert view.starts[-1] + timedelta(seconds=view.bins.width_s) == view.end
+
+
+def test_days_begin_at_the_readers_midnight() -> None:
+    view = between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 10, 4, tzinfo=UTC), "America/New_York")
+    assert view.bins == Bins("hour", 86_400)
+    assert view.starts[:2] == [datetime(2025, 12, 31, 5, tzinfo=UTC), datetime(2026, 1, 1, 5, tzinfo=UTC)]
+    # Summer time begins on 8 March: that day has 23 hours.
+    assert view.starts[-2:] == [datetime(2026, 3, 8, 5, tzinfo=UTC), datetime(2026, 3, 9, 4, tzinfo=UTC)]
+    assert view.ends[-2:] == [datetime(2026, 3, 9, 4, tzinfo=UTC), datetime(2026, 3, 10, 4, tzinfo=UTC)]
+    assert view.edges[:2] == [0, 24]
+    assert view.edges[-1] - view.edges[-2] == 23
+
+
+def test_parts_of_a_day_begin_at_the_readers_midnight_too() -> None:
+    view = frame("7d", CLOCK, zone="Asia/Tokyo")
+    assert view.end == datetime(2015, 2, 24, 21, tzinfo=UTC)
+    assert view.end - view.start == timedelta(days=7)
+    assert frame("7d", CLOCK, zone="Europe/Berlin").end == datetime(2015, 2, 24, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Australia/Lord_Howe"])
+def test_days_that_begin_between_two_hours_stay_those_of_utc(zone: str) -> None:
+    view = between(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 8, 10, tzinfo=UTC), zone)
+    assert (view.zone, view.bins, view.starts[0]) == ("UTC", Bins("day", 86_400), datetime(2026, 6, 1, tzinfo=UTC))
+
+
+def test_a_day_the_clock_skips_has_no_bin() -> None:
+    view = between(datetime(2011, 11, 1, tzinfo=UTC), datetime(2012, 1, 5, tzinfo=UTC), "Pacific/Apia")
+    assert view.zone == "Pacific/Apia"
+    assert all(start < end for start, end in zip(view.starts, view.ends, strict=True))
+
+
+def test_readers_of_all_zones_share_what_does_not_depend_on_them() -> None:
+    assert [zone_of(window, "Asia/Tokyo") for window in WINDOWS] == ["UTC"] * 4 + ["Asia/Tokyo"] * 2
+
+
+def test_the_bin_that_fills_leaves_a_window_unfilled() -> None:
+    clock = datetime(2026, 5, 4, 12, 30, 30, tzinfo=UTC)
+    placed = frame("10m", clock)
+    assert placed.filled(clock) == pytest.approx(0.95)
+    assert placed.filled(placed.end) == 1.0
+    assert placed.filled(placed.start) == 0.01
