@@ -1,21 +1,29 @@
-"""`python -m training train|export|evaluate`; the recipe stands in training/train.py."""
+"""`python -m training train|export|evaluate|bench|figure`; the shipped model's recipe stands in training/train.py."""
 
 import argparse
 import logging
+import sys
 
-from training import evaluate, export, train
+from training import bench, evaluate, export, train
+from training.config import BadConfig
+from training.figures import command as figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training")
-    commands = parser.add_subparsers(required=True, metavar="train | export | evaluate")
-    for name, module in (("train", train), ("export", export), ("evaluate", evaluate)):
+    commands = parser.add_subparsers(required=True, metavar="train | export | evaluate | bench | figure")
+    modules = {"train": train, "export": export, "evaluate": evaluate, "bench": bench, "figure": figure}
+    for name, module in modules.items():
         command = commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         module.add_arguments(command)
         command.set_defaults(run_command=module.run)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    arguments.run_command(arguments)
+    try:
+        arguments.run_command(arguments)
+    except BadConfig as error:
+        sys.stderr.write(f"moodstream: {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ class Batch(NamedTuple):
         fields = [torch.split(field, sizes) if field is not None else [None] * len(sizes) for field in self]
         return [Batch(*rows) for rows in zip(*fields, strict=True)]
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(None if field is None else field.to(device) for field in self))
+
 
 class Collator:
     """Makes batches; keeps word pieces and decoded pictures (some 260 kB each), so that a second epoch decodes none."""
@@ -59,7 +62,8 @@ class Collator:
         if self._views is not None and all(example.id in self._views for example in examples):
             early_image = self._views.batch([example.id for example in examples], generator)
         elif examples[0].image is not None:
-            crops = [crop(self._decoded(example), generator) for example in examples]
+            pictures = [self._decoded(example) for example in examples]
+            crops = [center_crop(one) if generator is None else crop(one, generator) for one in pictures]
             pixel_values = normalise(np.stack(crops))
         labels = torch.tensor([example.label for example in examples])
         return Batch(input_ids, attention_mask, pixel_values, labels, early_image)
@@ -104,15 +108,17 @@ def normalise(crops: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy((crops.transpose(0, 3, 1, 2).astype(np.float32) / 255 - MEAN) / STD)
 
 
-def crop(image: NDArray[np.uint8], generator: np.random.Generator | None) -> NDArray[np.uint8]:
-    """IMAGE_SIZE square: the centre, or with a generator anywhere and flipped half of the time."""
-    spare_rows, spare_columns = image.shape[0] - IMAGE_SIZE, image.shape[1] - IMAGE_SIZE
-    if generator is None:
-        top, left = spare_rows // 2, spare_columns // 2
-        return image[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
-    top, left = generator.integers(spare_rows + 1), generator.integers(spare_columns + 1)
-    crop = image[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
-    return crop[:, ::-1] if generator.random() < 0.5 else crop
+def center_crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """IMAGE_SIZE square from the middle."""
+    top, left = ((side - IMAGE_SIZE) // 2 for side in image.shape[:2])
+    return image[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+
+
+def crop(image: NDArray[np.uint8], generator: np.random.Generator, *, flip: float = 0.5) -> NDArray[np.uint8]:
+    """IMAGE_SIZE square from anywhere, flipped by chance."""
+    top, left = (generator.integers(side - IMAGE_SIZE + 1) for side in image.shape[:2])
+    cut = image[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+    return cut[:, ::-1] if generator.random() < flip else cut
 
 
 def shuffled_batches(

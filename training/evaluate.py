@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from training.batches import Collator, score_all
-from training.datasets.example import Example
-from training.datasets.mvsa import MVSA, read_mvsa
+from training.datasets.example import Corpus, Example, labels_of
+from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
 from training.datasets.twins import twins_in
 from training.graphs import WEIGHTS_FILE, Weights, decode_weights
@@ -78,15 +78,11 @@ def _session(file: Path, weights: Weights) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
-    return np.array([example.label for example in examples])
-
-
 def reports(labels: NDArray[np.int64], logits: Logits, temperatures: dict[str, float]) -> dict[str, dict[str, float]]:
     return {kind: classification_report(labels, softmax(rows, temperatures[kind])) for kind, rows in logits.items()}
 
 
-def mvsa_test_reports(model: ExportedModel, mvsa: MVSA, temperatures: dict[str, float]) -> dict[str, Any]:
+def mvsa_test_reports(model: ExportedModel, mvsa: Corpus, temperatures: dict[str, float]) -> dict[str, Any]:
     """The published test split, and what is left of it without the near twins of training posts."""
     test = mvsa.splits["test"]
     logits, labels = model.logits(test), labels_of(test)

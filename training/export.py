@@ -20,11 +20,11 @@ from safetensors.numpy import save_file
 
 from training.batches import IMAGE_SIZE, MAX_CHARS, MAX_TOKENS, MEAN, RESIZE_SHORT_SIDE, STD, Collator
 from training.calibrate import Calibration, calibrate, choose_prior_correction
-from training.datasets.example import LABELS, Example
+from training.datasets.example import LABELS, Example, labels_of
 from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
 from training.encoders import SMALL_IMAGE_NAME, SMALL_TEXT_NAME, small_tokenizer_file
-from training.evaluate import ExportedModel, Logits, labels_of, mvsa_test_reports, reports
+from training.evaluate import ExportedModel, Logits, mvsa_test_reports, reports
 from training.golden import golden_rows
 from training.graphs import WEIGHTS_FILE, encode_weights, export_graphs
 from training.model_card import model_card
@@ -44,7 +44,7 @@ MIN_LABEL_AGREEMENT = 0.98
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt of a run")
     parser.add_argument("--mvsa", type=Path, required=True, help="MVSA-Single: calibration, verification, test")
-    parser.add_argument("--tweets", type=Path, required=True, help="tweet_sentiment.parquet: text calibration")
+    parser.add_argument("--tweets", type=Path, help="tweet_sentiment.parquet: calibration of texts without a picture")
     parser.add_argument("--out", type=Path, required=True, help="artifact directory to write")
     parser.add_argument("--version", help="default: today's date and .1")
     parser.add_argument(
@@ -56,8 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
     model = build_model(checkpoint["config"]).eval()
     model.load_state_dict(checkpoint["model"])
-    mvsa, tweets = read_mvsa(arguments.mvsa), read_tweet_sentiment(arguments.tweets)
-    prior_correction = correct_prior(model, tweets)
+    mvsa = read_mvsa(arguments.mvsa)
+    tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
+    if not (checkpoint["config"]["tweets"] or checkpoint["config"]["init"]):
+        # A run on whole posts alone trains no head for texts without a picture: the caption's, of the same input, does.
+        model.text_head.load_state_dict(model.caption_head.state_dict())
+    prior_correction = correct_prior(model, tweets) if tweets else 0.0
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer(small_tokenizer_file()).save(str(folder / "tokenizer.json"))
@@ -66,11 +70,12 @@ def run(arguments: argparse.Namespace) -> None:
     exported = ExportedModel(folder)
     posts, posts_labels = mvsa.splits["validation"], labels_of(mvsa.splits["validation"])
     posts_logits = exported.logits(posts)
-    tweets_logits, tweets_labels = exported.logits(tweets["validation"]), labels_of(tweets["validation"])
+    alone, alone_labels = posts_logits["text"], posts_labels
+    if tweets:  # posts without a picture are tweets; MVSA's texts were written to stand beside one
+        alone, alone_labels = exported.logits(tweets["validation"])["text"], labels_of(tweets["validation"])
     verified = verify(model, exported, ExportedModel(folder, weights=weights), posts, posts_logits)
-    # Posts without a picture are tweets; MVSA's texts were written to stand beside one.
     fitted_on = {
-        "text": (tweets_labels, tweets_logits["text"]),
+        "text": (alone_labels, alone),
         "caption": (posts_labels, posts_logits["caption"]),
         "image": (posts_labels, posts_logits["image"]),
         "both": (posts_labels, posts_logits["both"]),
@@ -85,13 +90,15 @@ def run(arguments: argparse.Namespace) -> None:
             "validation": reports(posts_labels, posts_logits, temperatures),
             **mvsa_test_reports(exported, mvsa, temperatures),
         },
-        "tweet_sentiment": {
-            "validation": reports(tweets_labels, tweets_logits, temperatures),
-            "report": reports(labels_of(tweets["report"]), exported.logits(tweets["report"]), temperatures),
-        },
         "export": verified,
     }
+    if tweets:
+        metrics["tweet_sentiment"] = {
+            "validation": reports(alone_labels, {"text": alone}, temperatures),
+            "report": reports(labels_of(tweets["report"]), exported.logits(tweets["report"]), temperatures),
+        }
     description = _description(model, calibrations, metrics, arguments.version)
+    description["data"] = _data(checkpoint["config"])
     description["text_prior_correction"] = prior_correction
     golden = golden_rows(exported, temperatures)
     (folder / "golden.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -149,6 +156,17 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max())
 
 
+def _data(config: dict[str, Any]) -> list[str]:
+    """What a run learned from, for its card."""
+    mvsa = Path(str(config["mvsa"]))
+    is_published = mvsa.suffix == ".parquet"
+    split = "split as published by CLMLF" if is_published else "part of a stratified split of its own, 8:1:1"
+    found = [f"MVSA-Single (train {split})"]
+    if config["tweets"] or config["init"]:
+        found.append("SemEval-2017 task 4A tweets (train)")
+    return found
+
+
 def _description(
     model: MDSE, calibrations: dict[str, Calibration], metrics: dict[str, Any], version: str | None
 ) -> dict[str, Any]:
@@ -182,7 +200,6 @@ def _description(
         "metrics": metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "encoders": {"text": SMALL_TEXT_NAME, "image": SMALL_IMAGE_NAME},
-        "data": ["MVSA-Single (train split as published by CLMLF)", "SemEval-2017 task 4A tweets (train)"],
         "licence": LICENCE,
         "source_commit": commit or "unknown",
         "created_at": now.isoformat(timespec="seconds"),

@@ -6,8 +6,9 @@ _TEXT = """# {name} {version}
 
 Sentiment of a post (positive, neutral, negative) from its text, its picture, or both. The architecture is MDSE
 (modality-dependent sentiment exploring), corrected as `training/models/mdse.py` says, on {text_encoder} and
-{image_encoder}: {parameters:.1f} M parameters, run in float32 on a CPU. Weights are stored as int8 with a scale per
-output channel (matrices) and float16 (convolutions).
+{image_encoder}: {parameters:.1f} M parameters. Weights are stored as int8 with a scale per output channel
+(matrices) and float16 (convolutions). The worker multiplies these matrices in whole numbers where the processor does so
+exactly, else in float32, which all figures below are of.
 
 ## Data
 {data}
@@ -37,11 +38,8 @@ Export: graphs differ from torch by at most {graph_against_torch:.1e} in a logit
 by {batch_of_1_against_many:.1e}; int8 storage keeps {labels_equal_after_storage:.1%} of the labels.
 
 ## Calibration and abstention
-Temperatures are fitted on validation rows: `text` on the tweets (one half of their validation split; `report` is the
-other half), the rest on MVSA-Single. The training tweets' mix of classes (40 % positive, 45 % neutral, 16 % negative)
-is no feed's, so the text head's logits are corrected for {text_prior_correction:.0%} of it, chosen for macro recall on
-validation. A post abstains below the confidence that gave the target accuracy there. Other feeds differ; measure
-before trusting it on one.
+Temperatures are fitted on validation rows: {text_calibration} A post abstains
+below the confidence that gave the target accuracy there. Other feeds differ; measure before trusting it on one.
 
 | input | temperature | abstain below | target accuracy | validation posts kept |
 |---|---|---|---|---|
@@ -60,6 +58,12 @@ before trusting it on one.
 Weights: {licence} (both pretrained encoders are, too). The data belong to their owners and are not included.
 Made {created_at} from commit {source_commit}.
 """
+_ON_TWEETS = """`text` on the tweets (one half of their validation split; `report` is the
+other half), the rest on MVSA-Single. The training tweets' mix of classes (40 % positive, 45 % neutral, 16 % negative)
+is no feed's, so the text head's logits are corrected for {text_prior_correction:.0%} of it, chosen for macro recall on
+validation."""
+_ON_POSTS = """all on MVSA-Single, whose texts were written to stand beside a picture: of
+`text`, posts without one, nothing was learned or measured on such posts."""
 
 SETTINGS = (
     "epochs",
@@ -82,7 +86,7 @@ def model_card(description: dict[str, Any], config: dict[str, Any]) -> str:
     return _TEXT.format(
         **{key: description[key] for key in ("name", "version", "licence", "created_at", "source_commit")},
         **description["metrics"]["export"],
-        text_prior_correction=description["text_prior_correction"],
+        text_calibration=_ON_TWEETS.format(**description) if "tweet_sentiment" in description["metrics"] else _ON_POSTS,
         text_encoder=description["encoders"]["text"],
         image_encoder=description["encoders"]["image"],
         parameters=description["parameters"] / 1e6,
@@ -103,6 +107,7 @@ def _metric_rows(metrics: dict[str, Any]) -> list[str]:
         )
         + " |"
         for corpus in ("mvsa_single", "tweet_sentiment")
+        if corpus in metrics
         for split, kinds in metrics[corpus].items()
         for kind, report in kinds.items()
     ]

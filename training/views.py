@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.batches import IMAGE_SIZE, MEAN, RESIZE_SHORT_SIDE, STD, crop, decode_image, normalise
+from training.batches import IMAGE_SIZE, MEAN, RESIZE_SHORT_SIDE, STD, center_crop, crop, decode_image, normalise
 from training.datasets.example import Example
 from training.encoders import ImageEncoder
 
@@ -79,7 +79,7 @@ def _compute(encoder: ImageEncoder, examples: Sequence[Example], views: int, see
     for start in range(0, len(examples), BATCH):
         pictures = [decode_image(example.image or b"") for example in examples[start : start + BATCH]]
         for view in range(views):
-            crops = np.stack([crop(picture, generator if view else None) for picture in pictures])
+            crops = np.stack([crop(one, generator) if view else center_crop(one) for one in pictures])
             with torch.inference_mode():
                 early = encoder.early(normalise(crops).contiguous(memory_format=torch.channels_last)).numpy()
             if array is None:

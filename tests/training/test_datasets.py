@@ -60,7 +60,12 @@ def test_owners_folder_is_read_split_and_its_broken_rows_counted(owners_folder: 
     mvsa = read_mvsa(owners_folder, seed=1)
     assert {name: len(rows) for name, rows in mvsa.splits.items()} == {"train": 48, "validation": 6, "test": 6}
     assert sorted(row.label for row in mvsa.splits["test"]) == [0, 0, 1, 1, 2, 2]
-    assert mvsa.skipped == {"bad label line": 1, "labels contradict": 1, "file missing": 1, "image empty": 1}
+    assert mvsa.skipped == {
+        "bad label line": ["line 63"],
+        "labels contradict": ["100"],
+        "file missing": ["102"],
+        "image empty": ["103"],
+    }
     first = next(row for rows in mvsa.splits.values() for row in rows if row.id == "0")
     assert (first.text, first.label) == ("post café 0", 0)
     assert read_mvsa(owners_folder, seed=1).splits == mvsa.splits
@@ -105,6 +110,11 @@ def test_text_twins_ignore_handles_links_and_case() -> None:
     assert normalised_text("RT @bob: So GOOD!! http://t.co/x #yay") == normalised_text("so good #yay")
     train = [Example("1", "RT @bob: So GOOD!! http://t.co/x", None, 0)]
     assert twins_in(train, [Example("2", "so good", None, 0), Example("3", "so bad", None, 0)]) == [True, False]
+
+
+def test_texts_of_which_nothing_is_left_are_no_twins() -> None:
+    train = [Example("1", "@ann https://a.example/1", None, 0)]
+    assert twins_in(train, [Example("2", "https://b.example/2", None, 0), Example("3", None, None, 0)]) == [False] * 2
 
 
 def test_picture_twins_survive_another_compression() -> None:

@@ -112,16 +112,94 @@ def test_best_checkpoint_carries_its_config_and_metrics(
 
 def test_two_workers_add_up_to_the_gradient_of_one(build_tiny_model: Build, build_batch: Build) -> None:
     from concurrent.futures import ThreadPoolExecutor
+    from contextlib import nullcontext
 
     from training.loop import _backward
 
     one, two = build_tiny_model().eval(), build_tiny_model().eval()
     batch = build_batch(rows=7, image=False)
     with ThreadPoolExecutor(2) as pool:
-        loss = _backward(one, [batch], pool)
-        assert _backward(two, batch.split(2), pool) == pytest.approx(loss, rel=1e-5)
+        loss = _backward(one, [batch], pool, nullcontext)
+        assert _backward(two, batch.split(2), pool, nullcontext) == pytest.approx(loss, rel=1e-5)
     for mine, theirs in zip(one.text_head.parameters(), two.text_head.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_schedules_rise_first_and_then_fall_in_their_own_way() -> None:
+    from training.loop import _factor
+
+    def at(schedule: Any, *steps: int) -> list[float]:
+        return [round(_factor(schedule, 100, 0.1)(step), 3) for step in steps]
+
+    assert at("linear", 0, 4, 9, 10, 55, 100) == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+    assert at("cosine", 0, 10, 55, 100) == [0.1, 1.0, 0.5, 0.0]
+    assert at("step", 10, 27, 29, 99, 100) == [1.0, 1.0, 0.5, 0.062, 0.031]
+    assert at("constant", 0, 10, 99) == [0.1, 1.0, 1.0]
+
+
+def fit_with(model: Any, run: Path, build_batch: Build, scores: list[float], **chosen: Any) -> dict[str, float]:
+    given = iter(scores)
+    return fit(
+        model,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2),
+        epoch_batches=lambda generator: [build_batch(seed=int(generator.integers(1000)))],
+        steps_per_epoch=1,
+        epochs=len(scores),
+        seed=1,
+        validate=lambda _: {"score": next(given)},
+        select="score",
+        run=run,
+        config={},
+        **chosen,
+    )
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path, build_tiny_model: Build, build_batch: Build) -> None:
+    best = fit_with(build_tiny_model(), tmp_path, build_batch, [1, 3, 2, 2, 9], patience=2)
+    assert (best["epoch"], best["score"]) == (1, 3)
+    assert len(losses(tmp_path)) == 4
+
+
+def test_the_log_of_epochs_counts_one_a_kill_had_made_twice_once(
+    tmp_path: Path, build_tiny_model: Build, build_batch: Build
+) -> None:
+    log_file = tmp_path / "logs" / "run.csv"
+    fit_with(build_tiny_model(), tmp_path, build_batch, [3, 1, 2], stop_after=2, log_file=log_file)
+    first = (tmp_path / "history.jsonl").read_text()
+    (tmp_path / "history.jsonl").write_text(first + first.splitlines()[1].replace('"epoch": 1', '"epoch": 2') + "\n")
+    fit_with(build_tiny_model(), tmp_path, build_batch, [5, 6, 7], log_file=log_file)
+    header, *epochs = log_file.read_text().splitlines()
+    assert header == "epoch,train_loss,seconds,score"
+    assert [(row.split(",")[0], row.split(",")[-1]) for row in epochs] == [("0", "3"), ("1", "1"), ("2", "5")]
+
+
+def test_bfloat16_keeps_weights_in_float32_and_learns(
+    tmp_path: Path, build_tiny_model: Build, build_batch: Build
+) -> None:
+    model = build_tiny_model(dropout=0.0, head_dropout=0.0)
+    fit_with(model, tmp_path, build_batch, list(range(8)), precision="bfloat16")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0]
+
+
+def test_a_second_loss_makes_a_second_step_where_there_is_one(tmp_path: Path, build_batch: Build) -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(1.0))
+            self.asked = 0
+
+        def loss(self, _: Any) -> Any:
+            return 0.0 * self.weight
+
+        def second_loss(self, _: Any) -> Any:
+            self.asked += 1
+            return self.weight if self.asked == 2 else None
+
+    model = Twice()
+    fit_with(model, tmp_path, build_batch, [0, 1, 2])
+    assert model.asked == 3
+    assert 0.97 < model.weight.item() < 1.0
 
 
 def test_batch_splits_into_parts_of_nearly_equal_size(build_batch: Build) -> None:

@@ -15,10 +15,11 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from deploy.cli import main as moodstream  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.encoders import small_image_encoder, small_text_encoder  # noqa: E402
 
-pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -60,6 +61,33 @@ def test_train_command_goes_from_tweets_to_whole_posts(
     assert {"tweets_text_accuracy", "mvsa_both_weighted_f1", "mvsa_image_macro_recall"} <= metrics.keys()
     assert len(list((tmp_path / "views").glob("*.npy"))) == 1
     assert torch.load(whole / "best.pt", weights_only=True)["config"]["init"] == str(text / "best.pt")
+
+
+def test_three_commands_lead_from_the_owners_folder_to_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "MVSA_Single" / "data").mkdir(parents=True)
+    lines = ["ID\ttext,image"]
+    for number in range(60):
+        label = ("positive", "neutral", "negative")[number % 3]
+        lines.append(f"{number}\t{label},{label}")
+        (tmp_path / "MVSA_Single" / "data" / f"{number}.txt").write_text(f"{label} news number {number}")
+        Image.effect_noise((40, 30), 20 + 4 * number).convert("RGB").save(
+            tmp_path / "MVSA_Single" / "data" / f"{number}.jpg"
+        )
+    (tmp_path / "MVSA_Single" / "labelResultAll.txt").write_text("\n".join(lines) + "\n")
+    run, artifact = tmp_path / "run", tmp_path / "artifact"
+    for arguments in (
+        ["train", "--run", run, "--mvsa", tmp_path / "MVSA_Single", "--epochs", 1, "--frozen-text-layers", 6],
+        ["export", "--checkpoint", run / "best.pt", "--mvsa", tmp_path / "MVSA_Single", "--out", artifact],
+    ):
+        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+        main()
+    card = (artifact / "MODEL_CARD.md").read_text()
+    assert "stratified split of its own" in card and "nothing was learned or measured" in card and "SemEval" not in card
+    assert moodstream(["classify", "--model", str(artifact), "--json", "positive news today"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_training_on_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

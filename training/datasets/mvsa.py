@@ -1,29 +1,20 @@
-"""MVSA-Single (Niu et al., MMM 2016): tweets with a picture, labelled per modality, merged by Xu & Mao's rule.
+"""MVSA (Niu et al., MMM 2016): tweets with a picture, labelled per modality, merged by Xu & Mao's rule.
 
-Reads the owners' folder (data/<id>.txt, data/<id>.jpg, labelResultAll.txt) and a Parquet file of the same posts
-with the published split.
+MVSA-Single has one annotator a post, MVSA-Multiple three. Reads the owners' folder (data/<id>.txt, data/<id>.jpg,
+labelResultAll.txt) of either and a Parquet file of posts with the split the papers published.
 """
 
-import random
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from training.datasets.example import LABELS, Example, label_index
-
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(slots=True)
-class MVSA:
-    """`skipped` counts the posts left out, by reason."""
-
-    splits: dict[str, list[Example]]
-    skipped: dict[str, int] = field(default_factory=dict)
+from training.datasets.example import LABELS, SPLITS, Corpus, Example, label_index
+from training.datasets.splitting import stratified_split
 
 
-def read_mvsa(path: Path, *, seed: int = 0) -> MVSA:
+def read_mvsa(path: Path, *, seed: int = 0) -> Corpus:
     """Read a Parquet file (its own split) or the owners' folder (stratified 8:1:1 split drawn with `seed`)."""
     if path.is_file():
         return _read_parquet(path)
@@ -41,46 +32,44 @@ def merge_labels(text_label: str, image_label: str) -> str | None:
     return None
 
 
-def _read_parquet(path: Path) -> MVSA:
+def agreed(labels: Sequence[str]) -> str | None:
+    """What most annotators of a modality say; None if no label has a majority. One annotator is a majority."""
+    label, votes = Counter(labels).most_common(1)[0]
+    return label if 2 * votes > len(labels) else None
+
+
+def _read_parquet(path: Path) -> Corpus:
     table = pq.read_table(path, columns=["id", "split", "text", "label", "image"])
-    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    corpus = Corpus({name: [] for name in SPLITS})
     for row in table.to_pylist():
         example = Example(id=str(row["id"]), text=row["text"], image=row["image"], label=label_index(row["label"]))
-        splits[row["split"]].append(example)
-    return MVSA(splits)
+        corpus.splits[row["split"]].append(example)
+    return corpus
 
 
-def _read_folder(path: Path, seed: int) -> MVSA:
-    skipped = {"bad label line": 0, "labels contradict": 0, "file missing": 0, "image empty": 0}
+def _read_folder(path: Path, seed: int) -> Corpus:
+    corpus = Corpus({})
     examples: list[Example] = []
-    for line in (path / "labelResultAll.txt").read_text(encoding="utf-8").splitlines()[1:]:
+    for number, line in enumerate((path / "labelResultAll.txt").read_text(encoding="utf-8").splitlines(), start=1):
         fields = line.replace(",", "\t").split()
-        if len(fields) != 3 or not set(fields[1:]) <= set(LABELS):
-            skipped["bad label line"] += bool(fields)
+        if number == 1 or not fields:
             continue
-        label = merge_labels(fields[1], fields[2])
+        if len(fields) not in (3, 7) or not set(fields[1:]) <= set(LABELS):
+            corpus.skip("bad label line", f"line {number}")
+            continue
+        text_label, image_label = agreed(fields[1::2]), agreed(fields[2::2])
+        label = merge_labels(text_label, image_label) if text_label and image_label else None
         text_file, image_file = (path / "data" / f"{fields[0]}.{suffix}" for suffix in ("txt", "jpg"))
-        if label is None:
-            skipped["labels contradict"] += 1
+        if text_label is None or image_label is None:
+            corpus.skip("annotators disagree", fields[0])
+        elif label is None:
+            corpus.skip("labels contradict", fields[0])
         elif not (text_file.is_file() and image_file.is_file()):
-            skipped["file missing"] += 1
+            corpus.skip("file missing", fields[0])
         elif not (image := image_file.read_bytes()):
-            skipped["image empty"] += 1
+            corpus.skip("image empty", fields[0])
         else:
             text = text_file.read_text(encoding="latin-1").strip()
             examples.append(Example(id=fields[0], text=text, image=image, label=label_index(label)))
-    return MVSA(_stratified_split(examples, seed), skipped)
-
-
-def _stratified_split(examples: list[Example], seed: int) -> dict[str, list[Example]]:
-    """The owners publish no split; the papers use 8:1:1 per class."""
-    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
-    generator = random.Random(seed)
-    for label in range(len(LABELS)):
-        rows = [example for example in examples if example.label == label]
-        generator.shuffle(rows)
-        tenth = len(rows) // 10
-        splits["test"] += rows[:tenth]
-        splits["validation"] += rows[tenth : 2 * tenth]
-        splits["train"] += rows[2 * tenth :]
-    return splits
+    corpus.splits = stratified_split(examples, seed=seed)
+    return corpus

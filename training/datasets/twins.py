@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def twins_in(train: Sequence[Example], others: Sequence[Example]) -> list[bool]:
     Pictures look the same when their bytes are equal, or their 64-bit DCT hashes differ in at most MAX_HAMMING bits
     and their 16 x 16 grey thumbnails correlate at MIN_CORRELATION.
     """
-    texts = {normalised_text(example.text) for example in train if example.text}
+    texts = {normalised_text(example.text) for example in train if example.text} - {""}  # links alone are no twins
     hashes = {hashlib.sha256(example.image).digest() for example in train if example.image}
     looks = [_look(example.image) for example in train if example.image]
     bits, greys = np.array([bit for bit, _ in looks]), np.array([grey for _, grey in looks])
@@ -35,6 +35,43 @@ def twins_in(train: Sequence[Example], others: Sequence[Example]) -> list[bool]:
         or (example.image is not None and _looks_like_one(example.image, bits, greys))
         for example in others
     ]
+
+
+def twin_groups(examples: Sequence[Example]) -> list[int]:
+    """A number for each example, equal where texts or pictures are nearly the same, directly or by way of others."""
+    parent = list(range(len(examples)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    def join(rows: Iterable[tuple[int, int]]) -> None:
+        for one, other in rows:
+            parent[root(one)] = root(other)
+
+    first: dict[object, int] = {}
+    looks: list[tuple[int, NDArray[np.bool_], NDArray[np.float64]]] = []
+    for row, example in enumerate(examples):
+        keys = [normalised_text(example.text)] if example.text and normalised_text(example.text) else []
+        if example.image is not None:
+            keys.append(hashlib.sha256(example.image).digest())  # type: ignore[arg-type]
+            looks.append((row, *_look(example.image)))
+        join((row, first.setdefault(key, row)) for key in keys)
+    join(_near_pairs(looks))
+    return [root(row) for row in range(len(examples))]
+
+
+def _near_pairs(looks: Sequence[tuple[int, NDArray[np.bool_], NDArray[np.float64]]]) -> Iterable[tuple[int, int]]:
+    if not looks:
+        return
+    rows = np.array([row for row, _, _ in looks])
+    bits = np.array([bit for _, bit, _ in looks])
+    greys = np.array([grey for _, _, grey in looks])
+    for number in range(len(rows)):
+        near = np.flatnonzero((bits[number + 1 :] != bits[number]).sum(-1) <= MAX_HAMMING) + number + 1
+        for other in near[greys[near] @ greys[number] >= MIN_CORRELATION]:
+            yield int(rows[number]), int(rows[other])
 
 
 def normalised_text(text: str) -> str:
