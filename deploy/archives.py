@@ -41,6 +41,15 @@ def open_archive(request: Request, settings: IngestSettings) -> Archive:
     return Archive(asked.source, asked.topics.topics)
 
 
+def items_in(request: Request, settings: IngestSettings, limit: int | None) -> int | None:
+    """How many items will be read, for the progress bar: None where only reading all of it would tell."""
+    from ingest.sources.items import Counted
+
+    source = open_archive(request, settings).source
+    counts = [count for count in (limit, source.count() if isinstance(source, Counted) else None) if count is not None]
+    return min(counts, default=None)
+
+
 def namespace_of(archive: Path) -> str:
     """A file name as a namespace: `US airline (2015).csv` → `us-airline-2015`."""
     return re.sub(r"[^a-z0-9]+", "-", archive.stem.lower()).strip("-")[:40] or "replay"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 
 
 def port(text: str) -> int:
@@ -13,6 +14,15 @@ def port(text: str) -> int:
 def workers(text: str) -> int:
     """A number of worker processes."""
     return _whole(text, 1, 64)
+
+
+def moment(text: str) -> datetime:
+    """An ISO 8601 time; without an offset it is UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 time, for example 2013-04-15T18:49Z") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _whole(text: str, least: int, most: int) -> int:

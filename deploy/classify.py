@@ -43,23 +43,25 @@ def run(options: argparse.Namespace) -> int:
         if options.text is not None and not options.text.strip() and options.image is None:
             raise Misuse(f"TEXT is {options.text!r}: give some text, or --image FILE")
         line = {"id": "1", "text": options.text, "image": str(options.image) if options.image else None}
-        return _answer_all(_load(options.model), iter([line]), Path())
+        return _answer_all(load_predictor(options.model), iter([line]), Path())
     if options.jsonl == "-":
-        return _answer_all(_load(options.model), _parsed(sys.stdin), Path())
+        return _answer_all(load_predictor(options.model), _parsed(sys.stdin), Path())
     try:
         with Path(options.jsonl).open(encoding="utf-8") as file:
-            return _answer_all(_load(options.model), _parsed(file), Path(options.jsonl).parent)
+            return _answer_all(load_predictor(options.model), _parsed(file), Path(options.jsonl).parent)
     except OSError as error:
         raise Misuse(f"--jsonl {options.jsonl}: {error.strerror}: name a file, or - for standard input") from error
 
 
-def _load(directory: Path | None) -> Predictor:
+def load_predictor(directory: Path | None) -> Predictor:
+    """The artifact in a folder, or that of MOODSTREAM_MODEL, on the engine of MOODSTREAM_ENGINE."""
     from inference_worker.artifact import load  # loads ONNX Runtime and the weights
     from inference_worker.errors import ArtifactError
     from inference_worker.settings import Settings
 
     try:
-        return load(directory or Settings.from_env().model)
+        settings = Settings.from_env()
+        return load(directory or settings.model, engine=settings.engine, threads=settings.engine_threads)
     except ArtifactError as error:
         raise DeployError(str(error)) from error
     except ValueError as error:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from deploy import classify, replay, up
+from deploy import classify, evaluate, replay, runs, up
 from deploy.errors import DeployError, MissingPart, Misuse
 from ingest.errors import IngestError
 from ingest.errors import Misuse as IngestMisuse
@@ -18,14 +18,19 @@ from ingest.errors import Misuse as IngestMisuse
 COMMANDS: Final = {
     "up": (up, "everything on this machine: broker, store, worker, dashboard and a source"),
     "replay": (replay, "an archived feed through the whole pipeline, and how right the answers were"),
+    "evaluate": (evaluate, "a model on an archive, without Kafka and Redis"),
+    "runs": (runs, "the replays there are: list, show, compare, pause, resume, delete"),
     "classify": (classify, "score a text, a picture or a file of them"),
 }
 PASSED_ON: Final = {
     "ingest": ("ingest", "one source into Kafka"),
     "worker": ("inference_worker", "score posts from Kafka into Redis"),
     "dashboard": ("dashboard", "the page on what is in Redis"),
+    "alerts": ("dashboard.alerts", "watch for spikes and shifts, and tell a webhook, with no browser open"),
     "record": ("ingest.record", "any source into an archive that can be replayed"),
     "train": ("training", "train a model; python -m training export makes the artifact"),
+    "bench": ("training", "train the papers' systems side by side, and tell how they compare"),
+    "figure": ("training", "the papers' figures from the bench's runs, as PNG and SVG"),
 }
 """Commands that are another package's own; `moodstream ingest …` is `python -m ingest …`."""
 TRAIN_NEEDS: Final = ("torch", "transformers", "timm")
@@ -69,11 +74,11 @@ def _pass_on(name: str, rest: list[str]) -> int:
     package, summary = PASSED_ON[name]
     if name == "worker":  # all of its settings are variables
         _Parser(prog="moodstream worker", description=f"{summary}; see the README for its variables").parse_args(rest)
-    if name == "train":
+    if package == "training":
         missing = [module for module in TRAIN_NEEDS if importlib.util.find_spec(module) is None]
         if missing:
-            raise MissingPart(f"train needs {', '.join(missing)}: pip install 'moodstream[train]'")
-        rest = ["train", *rest]
+            raise MissingPart(f"{name} needs {', '.join(missing)}: pip install 'moodstream[train]'")
+        rest = [name, *rest]
     sys.argv = [f"moodstream {name}", *rest]
     runpy.run_module(package, run_name="__main__", alter_sys=True)
     return 0

@@ -3,6 +3,7 @@
 DeployError
 ├── Misuse            the command or its environment is wrong: exit 2
 ├── MissingPart       a package, an extra or a program is not installed; the message says what to install
+├── NoRoom            a folder's disk is full
 └── StackFailed       a process of the stack did not start or died for good; carries the last lines of its log
 """
 
@@ -19,6 +20,10 @@ class Misuse(DeployError):
 
 class MissingPart(DeployError):
     """Something that has to be installed is not."""
+
+
+class NoRoom(DeployError):
+    """What was to be written found no room; the message says where, and how to go on."""
 
 
 class StackFailed(DeployError):

@@ -26,6 +26,7 @@ SHORT_LIVES: Final = 3
 """A service that dies this often in a row without having lived SHORT_LIFE_S will not get better by itself."""
 BACKOFF_S: Final = (0.2, 1.0, 3.0)
 WATCH_S: Final = 0.2
+AFRESH: Final = "what it held is gone, start again"
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -47,7 +48,10 @@ class Service:
 
 @dataclass
 class LocalStack:
-    """Broker, store and services of one machine; made by `open_stack`. `kafka` and `redis` are where they answer."""
+    """Broker, store and services of one machine; made by `open_stack`. `kafka` and `redis` are where they answer.
+
+    remedy: what to do when one of them is gone for good.
+    """
 
     log_dir: Path
     kafka: str = ""
@@ -55,7 +59,7 @@ class LocalStack:
     broker: Child | None = None
     store: Child | None = None
     services: list[Service] = field(default_factory=list)
-    keeps_logs: bool = False
+    remedy: str = AFRESH
 
     def environment(self) -> dict[str, str]:
         """What every service needs to know of this stack."""
@@ -92,7 +96,7 @@ class LocalStack:
         """Brings back services that died. Raises StackFailed when broker, store or a service is beyond that."""
         for child in (self.broker, self.store):
             if child is not None and (code := child.exit_code()) is not None:
-                raise failed(child, f"the {child.name} died ({describe(code)}), and what it held is gone: start again")
+                raise failed(child, f"the {child.name} died ({describe(code)}): {self.remedy}")
         for service in self.services:
             if (code := service.child.exit_code()) is not None:
                 if service.keep_running:
@@ -131,21 +135,21 @@ class LocalStack:
 
 @contextlib.asynccontextmanager
 async def open_stack(
-    *, kafka: str | None = None, redis: str | None = None, keep: Path | None = None
+    *, kafka: str | None = None, redis: str | None = None, keep: Path | None = None, remedy: str = AFRESH
 ) -> AsyncIterator[LocalStack]:
     """A stack with broker and store answering; `kafka` and `redis` name the user's own instead of embedded ones.
 
     keep: folder for the store's contents and the logs. Without it both are temporary, and the logs stay only if
-    something failed.
+    something failed. remedy: see LocalStack.
     """
     log_dir = _log_folder(keep)
-    stack = LocalStack(log_dir, kafka=kafka or "", redis=redis or "")
+    stack = LocalStack(log_dir, kafka=kafka or "", redis=redis or "", remedy=remedy)
     try:
         await _start(stack, keep)
         yield stack
     finally:
         await stack.stop()
-    if keep is None and not stack.keeps_logs:
+    if keep is None:
         shutil.rmtree(log_dir, ignore_errors=True)
 
 

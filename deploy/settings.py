@@ -6,20 +6,35 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+OUTCOME: Final = (
+    "MOODSTREAM_ENGINE",
+    "MOODSTREAM_MODEL",
+    "MOODSTREAM_PARTITIONS",
+    "MOODSTREAM_SHARDS",
+    "MOODSTREAM_BATCH_TOKENS",
+)
+"""Variables on which a replay's outcome depends, its place in Kafka and Redis included: a resumed one keeps them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """`kafka`, `redis`: the user's own, None for the embedded ones; `namespace`: None lets the command choose.
 
-    has_display: a browser would have a screen to open on.
+    ingest_health: where ingest answers `GET /healthz`, None for a free port; has_display: a browser would have a screen
+    to open on; runs: folder of the replays' folders; outcome: those of the variables OUTCOME that are set.
     """
 
     kafka: str | None = None
     redis: str | None = None
     namespace: str | None = None
+    ingest_health: str | None = None
     has_display: bool = True
+    runs: Path = Path(".moodstream/runs")
+    outcome: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -28,12 +43,23 @@ class Settings:
             kafka=environ.get("MOODSTREAM_KAFKA") or None,
             redis=environ.get("MOODSTREAM_REDIS") or None,
             namespace=environ.get("MOODSTREAM_NAMESPACE") or None,
+            ingest_health=environ.get("MOODSTREAM_INGEST_HEALTH") or None,
+            runs=Path(environ.get("MOODSTREAM_RUNS") or cls.runs),
+            outcome=_outcome(environ),
             has_display=sys.platform != "linux" or "DISPLAY" in environ or "WAYLAND_DISPLAY" in environ,
         )
 
     def __repr__(self) -> str:
         redis = masked(self.redis) if self.redis else None
         return f"Settings(kafka={self.kafka!r}, redis={redis!r}, namespace={self.namespace!r})"
+
+
+def _outcome(environ: Mapping[str, str]) -> dict[str, str]:
+    """A model's folder is named in full: a replay may be gone on with from elsewhere."""
+    found = {name: environ[name] for name in OUTCOME if environ.get(name)}
+    if model := found.get("MOODSTREAM_MODEL"):
+        found["MOODSTREAM_MODEL"] = str(Path(model).absolute())
+    return found
 
 
 def masked(url: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
+from typing import Final
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED: Final = 130
+"""Exit code of what was ended before it was through."""
 
 
 def run_until_signalled(main: Coroutine[None, None, int], *, when_ended: int) -> int:

@@ -10,13 +10,15 @@ import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
+from dashboard.settings import Settings as DashboardSettings
+from dashboard.settings import check_login, secrets_files
 from deploy.archives import checked, ingest_settings_from_env, namespace_of, open_archive
 from deploy.arguments import port, workers
 from deploy.errors import Misuse
 from deploy.local import LocalStack, Service, open_stack
 from deploy.memory import telling_memory
 from deploy.probing import jetstream_answers
-from deploy.servers import is_free, until_ready
+from deploy.servers import free_port, is_free, until_ready
 from deploy.settings import Settings
 from deploy.signals import run_until_signalled
 from ingest.arguments import Request, add_column_map, add_live_arguments, speed_of
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     settings = Settings.from_env()
+    _check_dashboard()
     request = _request(options)
     if request is not None:
         _check(request)
@@ -85,6 +88,15 @@ def _request(options: argparse.Namespace) -> Request | None:
         channels=tuple(options.channels),
         keep_all=options.keep_all,
     )
+
+
+def _check_dashboard() -> None:
+    """Raises Misuse before anything is started, if the dashboard could not be."""
+    try:
+        if DashboardSettings.from_env().auth == "oidc":
+            check_login(secrets_files())
+    except ValueError as error:
+        raise Misuse(str(error)) from error
 
 
 def _check(request: Request) -> None:
@@ -121,9 +133,12 @@ async def _run_services(stack: LocalStack, options: argparse.Namespace, settings
         "MOODSTREAM_NAMESPACE": namespace,
         "MOODSTREAM_KIND": kind,
         "MOODSTREAM_SOURCE": Path(request.source).name,
+        # Where ingest says how it is, and where the dashboard asks.
+        "MOODSTREAM_INGEST_HEALTH": settings.ingest_health or f"127.0.0.1:{free_port()}",
     }
     log.info("logs are in %s", stack.log_dir)
     dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
+    stack.run("alerts", "dashboard.alerts", environment=named)
     for number in range(1, options.workers + 1):
         stack.run(f"worker-{number}", "inference_worker", environment=named)
     stack.run(

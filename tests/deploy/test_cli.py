@@ -42,7 +42,7 @@ def drawing() -> bytes:
 
 def test_help_names_every_command() -> None:
     shown = moodstream("--help").stdout
-    for name in ("up", "replay", "classify", "ingest", "worker", "dashboard", "train"):
+    for name in ("up", "replay", "classify", "ingest", "worker", "dashboard", "train", "bench", "figure"):
         assert f"    {name} " in shown or f"    {name}\n" in shown
 
 
@@ -54,7 +54,7 @@ def test_help_names_every_command() -> None:
         (["up", "--source", "bluesky", "--channel", "r/all"], "no channels"),
         (["up", "--source", "x"], "X bills every post"),
         (["replay", "bluesky"], "never ends: `moodstream up --source bluesky`"),
-        (["bench"], "invalid choice: 'bench'"),
+        (["brew"], "invalid choice: 'brew'"),
         ([], "COMMAND"),
         (["up", "--source", "smoke"], "there is no source or file 'smoke'"),
         (["up", "--source", "sample", "--replay", "x.csv"], "give one of the two"),
@@ -66,6 +66,9 @@ def test_help_names_every_command() -> None:
         (["replay", "LICENSE", "--map", "text=nope"], "nope"),
         (["replay", "nowhere.csv"], "'nowhere.csv'"),
         (["replay", "sample"], "never ends: `moodstream up --source sample`"),
+        (["replay"], "replay takes SOURCE, an archive, or --resume RUN"),
+        (["replay", "LICENSE", "--map", "text=Apache License", "--resume", "x"], "leave out --map, SOURCE"),
+        (["replay", "README.md", "--from", "noon"], "'noon' is no ISO 8601 time"),
         (["replay", "README.md", "--speed", "fast"], "'fast' is neither 'max' nor a factor"),
         (["worker", "--fast"], "unrecognized arguments: --fast"),
         (["classify"], "TEXT and --image, or --jsonl FILE"),
@@ -92,16 +95,18 @@ def test_a_port_in_use_is_misuse() -> None:
 def test_an_unreachable_kafka_is_misuse_in_one_line(tmp_path: Path) -> None:
     feed = tmp_path / "feed.csv"
     feed.write_text("words\nhello\n")
-    done = moodstream("replay", str(feed), "--map", "text=words", MOODSTREAM_KAFKA="127.0.0.1:1")
+    runs = {"MOODSTREAM_RUNS": str(tmp_path / "runs")}
+    done = moodstream("replay", str(feed), "--map", "text=words", MOODSTREAM_KAFKA="127.0.0.1:1", **runs)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "MOODSTREAM_KAFKA='127.0.0.1:1' does not answer" in done.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="this environment has the extra `train`")
-def test_train_without_its_extra_says_what_to_install() -> None:
-    done = moodstream("train")
+@pytest.mark.parametrize("name", ["train", "bench", "figure"])
+def test_training_without_its_extra_says_what_to_install(name: str) -> None:
+    done = moodstream(name)
     assert done.returncode == 2
-    assert done.stderr == "moodstream: train needs torch, transformers, timm: pip install 'moodstream[train]'\n"
+    assert done.stderr == f"moodstream: {name} needs torch, transformers, timm: pip install 'moodstream[train]'\n"
 
 
 def test_services_are_passed_on_to() -> None:
@@ -164,3 +169,23 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path) -> None:
     done = moodstream("classify", "hello", "--model", str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert str(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--speed", "20000"], "--speed 20000: use max, or a factor from 1 to 10000"),
+        (["--from", "2026-01-02", "--to", "2026-01-01"], "is not before --to 2026-01-01T00:00:00+00:00"),
+        (["--namespace", "No!"], "namespace 'No!'"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_refused_before_anything_is_made(
+    options: list[str], expected: str, tmp_path: Path
+) -> None:
+    feed = tmp_path / "feed.csv"
+    feed.write_text("words\nhello\n")
+    runs = {"MOODSTREAM_RUNS": str(tmp_path / "runs")}
+    done = moodstream("replay", str(feed), "--map", "text=words", *options, **runs)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert expected in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -79,10 +79,18 @@ async def test_an_unreachable_redis_is_named_without_its_password() -> None:
 
 
 async def test_a_dead_broker_ends_the_stack_with_its_log() -> None:
-    with pytest.raises(StackFailed, match="the broker died .killed by SIGKILL.*broker.log"):
+    with pytest.raises(StackFailed, match="the broker died .killed by SIGKILL.: what it held is gone, .*broker.log"):
         async with open_stack() as stack, stack.watched():
             assert stack.broker is not None
             stack.broker.kill()
+            await asyncio.sleep(10)
+
+
+async def test_a_dead_store_is_told_with_the_remedy_of_whoever_opened_the_stack(tmp_path: Path) -> None:
+    with pytest.raises(StackFailed, match="the store died .killed by SIGKILL.: go on with what is kept"):
+        async with open_stack(keep=tmp_path, remedy="go on with what is kept") as stack, stack.watched():
+            assert stack.store is not None
+            stack.store.kill()
             await asyncio.sleep(10)
 
 

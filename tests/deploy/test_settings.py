@@ -21,6 +21,10 @@ def test_settings_are_taken_from_the_environment_and_the_password_is_not_shown()
     assert "secret" not in repr(settings) and "redis://***@r/0" in repr(settings)
 
 
+def test_where_ingest_says_how_it_is_may_be_the_user_s_own() -> None:
+    assert Settings.from_env({"MOODSTREAM_INGEST_HEALTH": "127.0.0.1:8081"}).ingest_health == "127.0.0.1:8081"
+
+
 NAMES = {
     "us_airline_2015.csv": "us-airline-2015",
     "US Airline (2015).CSV": "us-airline-2015",

@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -38,7 +39,13 @@ class Replay:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def __enter__(self) -> Replay:
@@ -48,15 +55,34 @@ class Replay:
         self._process.kill()
         self._process.communicate()
 
+    def kill(self) -> None:
+        """SIGKILL to all of it."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
     def kill_worker(self) -> None:
         """SIGKILL to its worker."""
+        self.kill_child("inference_worker")
+
+    def limit_files(self, size: int) -> None:
+        """No file of its own may grow past so many bytes from now on; its children's may."""
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    def kill_child(self, name: str) -> None:
+        """SIGKILL to the one child with that in its command line."""
         children = subprocess.run(
-            ["pgrep", "-P", str(self._process.pid), "-f", "inference_worker"],
+            ["pgrep", "-P", str(self._process.pid), "-f", name],
             capture_output=True,
             text=True,
             check=True,
         )
         os.kill(int(children.stdout), signal.SIGKILL)
+
+    def failure(self, timeout_s: float) -> tuple[int, str]:
+        """Waits for its end; exit code and the last line of its stderr."""
+        _, errors = self._process.communicate(timeout=timeout_s)
+        return self._process.returncode, errors.splitlines()[-1]
 
     def result(self) -> dict[str, Any]:
         """Waits for its end; the last line of its stdout."""
@@ -68,15 +94,23 @@ class Replay:
 class Pipeline:
     """A namespace of its own on `stack`; everything it started ends with the test."""
 
-    def __init__(self, stack: LocalStack, namespace: str) -> None:
-        self.stack, self.namespace = stack, namespace
+    def __init__(self, stack: LocalStack, namespace: str, runs: Path) -> None:
+        self.stack, self.namespace, self.runs = stack, namespace, runs
         self.redis = Redis.from_url(stack.redis)
         self.results = Results(self.redis, namespace)
         self.workers: list[Service] = []
+        self.own_stack = False
+        """Replays start an embedded stack of their own."""
 
     def environment(self, namespace: str | None = None) -> dict[str, str]:
         """For a process of this namespace."""
-        named = {"MOODSTREAM_NAMESPACE": namespace or self.namespace, "MOODSTREAM_KIND": "replay"}
+        named = {
+            "MOODSTREAM_NAMESPACE": namespace or self.namespace,
+            "MOODSTREAM_KIND": "replay",
+            "MOODSTREAM_RUNS": str(self.runs),
+        }
+        if self.own_stack:
+            return named
         return {**self.stack.environment(), **SHORT_SESSION, **named}
 
     def start_worker(self) -> Service:
@@ -101,9 +135,37 @@ class Pipeline:
 
     def start_replay(self, feed: Path, *options: str) -> Replay:
         """The same, not waited for."""
-        arguments = (str(feed), "--json", "--namespace", self.namespace, *options)
-        command = [sys.executable, "-m", "deploy", "replay", *arguments]
+        return self._start("replay", str(feed), "--namespace", self.namespace, *options)
+
+    def resume_replay(self) -> Replay:
+        """`moodstream replay --resume` of this namespace, not waited for."""
+        return self._start("replay", "--resume", self.namespace)
+
+    def _start(self, *arguments: str) -> Replay:
+        command = [sys.executable, "-m", "deploy", *arguments, "--json"]
         return Replay(command, {**os.environ, **self.environment()})
+
+    def ask_runs(self, *arguments: str) -> dict[str, Any]:
+        """`moodstream runs … --json` against this stack; its answer."""
+        return self.ask("runs", *arguments)
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """`moodstream … --json`; its answer."""
+        done = self.tried(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+    def tried(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`moodstream …`, whatever becomes of it."""
+        return subprocess.run(
+            [sys.executable, "-m", "deploy", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def send(self, records: Sequence[Record | bytes | None], *, run: str) -> None:
         """Puts records, or any bytes, straight on the topic, in order, all in one partition."""
@@ -179,8 +241,8 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(stack: LocalStack) -> Iterator[Pipeline]:
-    pipeline = Pipeline(stack, f"test-{next(_numbers)}")
+def pipeline(stack: LocalStack, tmp_path: Path) -> Iterator[Pipeline]:
+    pipeline = Pipeline(stack, f"test-{next(_numbers)}", tmp_path / "runs")
     yield pipeline
     pipeline.close()
 

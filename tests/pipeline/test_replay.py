@@ -39,11 +39,11 @@ def test_replay_of_any_csv_accounts_for_every_post(
 
 
 def test_replaying_again_changes_no_rollup(
-    pipeline: Pipeline, made_up_feed: Path, made_up_map: tuple[str, ...]
+    pipeline: Pipeline, made_up_feed: Path, made_up_map: tuple[str, ...], tmp_path: Path
 ) -> None:
     pipeline.replay(made_up_feed, *made_up_map)
     before = pipeline.rollups()
-    again = pipeline.replay(made_up_feed, *made_up_map)
+    again = pipeline.replay(made_up_feed, *made_up_map, "--report", str(tmp_path / "again"))
     assert before and pipeline.rollups() == before
     assert (again["predictions"], again["duplicates"], again["lost"]) == (0, 125, 0)
     assert again["accuracy"] is None
@@ -51,7 +51,9 @@ def test_replaying_again_changes_no_rollup(
 
 @pytest.mark.data
 @pytest.mark.timeout(1200)
-def test_replay_of_the_airline_feed_with_its_worker_killed_three_times(pipeline: Pipeline, feeds: Path) -> None:
+def test_replay_of_the_airline_feed_with_its_worker_killed_three_times(
+    pipeline: Pipeline, feeds: Path, tmp_path: Path
+) -> None:
     feed = feeds / "us_airline_2015.csv"
     with pipeline.start_replay(feed, "--speed", "max") as replay:
         for share in (0.15, 0.4, 0.65):
@@ -68,7 +70,7 @@ def test_replay_of_the_airline_feed_with_its_worker_killed_three_times(pipeline:
     drained = pq.read_table(Path(first["report"]) / "predictions.parquet", columns=["id"])["id"].to_pylist()
     assert len(drained) == len(set(drained)) == 14485
     before = pipeline.rollups()
-    again = pipeline.replay(feed, "--speed", "max")
+    again = pipeline.replay(feed, "--speed", "max", "--report", str(tmp_path / "again"))
     assert pipeline.rollups() == before
     assert (again["predictions"], again["duplicates"], again["lost"]) == (0, 14640, 0)
 
@@ -97,3 +99,20 @@ def test_replay_scores_as_the_model_alone_does(pipeline: Pipeline, data: Path, t
         assert [mine[label] for label in LABELS] == pytest.approx(scores.fused, abs=1e-4)
         right += mine["predicted"] == row["label"]
     assert result["accuracy"] == pytest.approx(right / 450)
+
+
+@pytest.mark.data
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("archive", ["mvsa_single.parquet", "memotion7k.parquet"])
+def test_a_replay_equals_evaluate_to_the_row(pipeline: Pipeline, data: Path, tmp_path: Path, archive: str) -> None:
+    chosen = (str(data / archive), "--split", "test")
+    replayed = pipeline.replay(data / archive, "--split", "test", "--report", str(tmp_path / "replay"))
+    evaluated = pipeline.ask("evaluate", "--data", *chosen, "--report", str(tmp_path / "evaluate"))
+    rows, others = (
+        pq.read_table(tmp_path / name / "predictions.parquet").to_pylist() for name in ("replay", "evaluate")
+    )
+    assert [row["id"] for row in rows] == [row["id"] for row in others]
+    assert [row["predicted"] for row in rows] == [row["predicted"] for row in others]
+    for row, other in zip(rows, others, strict=True):
+        assert [row[label] for label in LABELS] == pytest.approx([other[label] for label in LABELS], abs=1e-4)
+    assert replayed["confusion"] == evaluated["confusion"]

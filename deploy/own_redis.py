@@ -1,0 +1,35 @@
+"""The Redis a user has, for commands that look into it beside whatever runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from deploy.errors import Misuse, StackFailed
+from deploy.settings import Settings, masked
+
+CONNECT_TIMEOUT_S: Final = 5.0
+
+
+@contextmanager
+def own_redis(settings: Settings) -> Iterator[Any]:
+    """None without one. (redis-py types every reply as bytes or str.)
+
+    Raises StackFailed when it does not answer, Misuse where a newer Moodstream wrote what is looked at.
+    """
+    from redis import Redis  # slow to load: not at the command's start
+    from redis.exceptions import RedisError
+
+    from inference_worker.contract import NewerResults
+
+    if settings.redis is None:
+        yield None
+        return
+    try:
+        with Redis.from_url(settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S) as redis:
+            yield redis
+    except NewerResults as error:
+        raise Misuse(str(error)) from error
+    except RedisError as error:
+        raise StackFailed(f"MOODSTREAM_REDIS={masked(settings.redis)!r} does not answer ({error}): start it") from error
