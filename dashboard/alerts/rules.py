@@ -136,6 +136,7 @@ class RulesFile:
 
     def __init__(self, path: Path) -> None:
         """Raises BadRules."""
+        self.path = path
         self._watched = WatchedFile(path)
         self.rules = load_rules(path if self._watched.is_there else SHIPPED)
 
@@ -146,7 +147,7 @@ class RulesFile:
         """
         if not self._watched.written():
             return False
-        self.rules = load_rules(self._watched.path if self._watched.is_there else SHIPPED)
+        self.rules = load_rules(self.path if self._watched.is_there else SHIPPED)
         return True
 
 
