@@ -12,7 +12,7 @@ from dashboard.cards import safe_link, shortened
 from dashboard.estimates import Estimate
 from dashboard.filters import inert
 from dashboard.queries import Change, Mood
-from dashboard.reading import PLAIN, Reading
+from dashboard.reading import PLAIN, Reading, duration
 from dashboard.windows import between
 from inference_worker.contract import Counters
 from tests.dashboard.seeding import NOW, prediction
@@ -37,7 +37,7 @@ def test_signs_are_true_and_absent_at_zero(value: float, text: str) -> None:
     ("seconds", "text"), [(-3, "0 s"), (99, "99 s"), (100, "1 min"), (7200, "2 h"), (200_000, "2 d")]
 )
 def test_durations_are_one_unit(seconds: int, text: str) -> None:
-    assert markup.duration(timedelta(seconds=seconds)) == text
+    assert duration(timedelta(seconds=seconds)) == text
 
 
 @pytest.mark.parametrize(("part", "text"), [(0, "0 %"), (3, "0.3 %"), (120, "12 %"), (1000, "100 %")])

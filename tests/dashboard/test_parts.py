@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,12 @@ def test_a_post_is_kept_once_in_its_highest_revision_and_not_at_all_once_deleted
     given.write(0, "1-0", [made(1), made(2), made(3)])
     given.write(0, "2-0", [made(1, revision=2, text="edited"), made(2, text="drained twice")])
     asked: list[str] = []
-    assert given.merge(tmp_path / "all.parquet", withdrawn=lambda ids: asked.extend(ids) or {"x:0003"}) == 2
+
+    def withdrawn(ids: Iterable[str]) -> set[str]:
+        asked.extend(ids)
+        return {"x:0003"}
+
+    assert given.merge(tmp_path / "all.parquet", withdrawn=withdrawn) == 2
     assert asked == ["x:0001", "x:0002", "x:0003"]
     rows = pq.read_table(tmp_path / "all.parquet").to_pylist()
     assert [(row["id"], row["text"]) for row in rows] == [("x:0001", "edited"), ("x:0002", "number 2")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -41,7 +42,7 @@ def press(page: AppTest, label: str) -> None:
     next(button for button in page.button if button.label == label).click()
 
 
-def field(page: AppTest, label: str) -> object:
+def field(page: AppTest, label: str) -> Any:
     return next(found for found in (*page.text_input, *page.text_area) if found.label == label)
 
 

@@ -18,6 +18,7 @@ from ingest.errors import BadSource
 from ingest.settings import Settings
 from ingest.sources.archive import write_archive
 from ingest.sources.archive_parquet import write_parquet
+from ingest.sources.items import Counted
 
 QUOTED = 'id,words\n1,"two\nlines"\n2,plain\n\n3,"a ""quote"" and\n\nmore"\n4,a stray " quote\n5\n'
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -92,5 +93,6 @@ def test_a_data_set_damaged_since_it_was_opened_is_told(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
     source = open_archive(asked(path), Settings()).source
     path.write_bytes(b"PAR1 and no more")
+    assert isinstance(source, Counted)
     with pytest.raises(BadSource, match="cannot read .*set.parquet as Parquet"):
         source.count()

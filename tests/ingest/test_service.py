@@ -36,6 +36,8 @@ TOPICS = compile_topics([("trams", "tram"), ("pictures", "has:images"), ("by ann
 class Given:
     """A source of given items; raises `error` after them, or waits forever."""
 
+    format: str
+
     def __init__(
         self, *items: Item, kind: Kind = "replay", error: Exception | None = None, endless: bool = False
     ) -> None:

@@ -23,7 +23,8 @@ async def http_server(routes: Mapping[str, Handler], *, port: int = 0) -> AsyncI
     """Serves "METHOD /path" (aiohttp's patterns) → handler; yields http://127.0.0.1:PORT. Ends with all connections."""
     app = web.Application()
     for route, handler in routes.items():
-        app.router.add_route(*route.split(" ", 1), handler)
+        method, path = route.split(" ", 1)
+        app.router.add_route(method, path, handler)
     # A client that leaves cancels its handler: a stalled stream would wait for ever otherwise.
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

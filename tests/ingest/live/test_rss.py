@@ -230,12 +230,12 @@ async def site() -> AsyncIterator[Site]:
     answers: dict[str, Callable[[web.Request], web.Response]] = {}
 
     async def answer(request: web.Request) -> web.Response:
-        site.requests.append(request)
+        opened.requests.append(request)
         return answers[request.path](request)
 
     async with http_server({"GET /{path:.*}": answer}) as address:
-        site = Site(address, answers)
-        yield site
+        opened = Site(address, answers)
+        yield opened
 
 
 def feeds(

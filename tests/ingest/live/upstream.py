@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Final, Protocol
 
-from ingest.sources.items import Deletion, Draft, Item, LiveSource
+from ingest.contract import Deletion
+from ingest.sources.items import Draft, Item, LiveSource
 
 READ_TIMEOUT_S: Final = 0.3
 """Silence after which a source under test is to give a connection up; `Upstream.open` passes it on."""
