@@ -69,14 +69,21 @@ def load(directory: Path, *, engine: str = "onnx", threads: int = 0) -> Predicto
     """Loads, verifies and warms up an artifact.
 
     engine: `onnx` multiplies whole numbers where the processor does so exactly, and floats elsewhere; `onnx-int8` and
-    `onnx-float32` insist on one of the two; `null` answers without a model.
+    `onnx-float32` insist on one of the two; `torch` (products in float16) and `torch-float32` need a GPU,
+    `torch-cpu` is the latter without one; `null` answers without a model.
     Raises ArtifactError naming the directory, what is wrong, and what to do.
     """
     manifest = read_manifest(directory)
     _check_files(directory, manifest)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     rows, columns = manifest.image.grid
-    runner: Engine = NullEngine(rows * columns) if engine == NullEngine.name else _onnx(directory, engine, threads)
+    runner: Engine
+    if engine == NullEngine.name:
+        runner = NullEngine(rows * columns)
+    elif engine.startswith("torch"):
+        runner = _torch(directory, engine, manifest.text.max_tokens)
+    else:
+        runner = _onnx(directory, engine, threads)
     predictor = Predictor(
         name="null" if engine == NullEngine.name else f"{manifest.name} {manifest.version}",
         engine=runner,
@@ -101,6 +108,23 @@ def _onnx(directory: Path, engine: str, threads: int) -> OnnxEngine:
         raise ArtifactError("engine onnx-int8: this processor saturates products of bytes: use onnx or onnx-float32")
     wants_int8 = engine == "onnx-int8" or (engine == "onnx" and is_exact)
     return OnnxEngine(directory, threads=threads, precision="int8" if wants_int8 else "float32")
+
+
+def _torch(directory: Path, engine: str, max_tokens: int) -> Engine:
+    try:
+        from inference_worker.engines.torch import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ArtifactError(
+            f"engine {engine}: torch is not installed: pip install 'moodstream[gpu]', or use engine onnx"
+        ) from error
+    return TorchEngine(
+        directory,
+        max_tokens=max_tokens,
+        device="cpu" if engine == "torch-cpu" else "cuda",
+        precision="float16" if engine == "torch" else "float32",
+    )
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -12,6 +12,7 @@ from inference_worker.contract import check_namespace
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400
+ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch-cpu", "null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Settings:
             kafka=env.text("KAFKA", cls.kafka),
             redis=env.text("REDIS", cls.redis),
             model=Path(env.text("MODEL", str(cls.model))),
-            engine=env.one_of("ENGINE", cls.engine, ("onnx", "onnx-int8", "onnx-float32", "null")),
+            engine=env.one_of("ENGINE", cls.engine, ENGINES),
             engine_threads=env.whole("ENGINE_THREADS", cls.engine_threads),
             partitions=env.whole("PARTITIONS", cls.partitions, least=1),
             replicas=env.whole("REPLICAS", cls.replicas, least=1),

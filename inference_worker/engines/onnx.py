@@ -83,7 +83,7 @@ def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int, precis
         whole = {name: weights[prefix + name] for name in stored if _has_columns(weights, prefix + name)}
         model = whole_numbers.rewrite(model, whole, {name: weights[f"{prefix}{name}.scale"] for name in whole})
         stored -= whole.keys()
-    floats = {name: ort.OrtValue.ortvalue_from_numpy(_float32(weights, prefix + name)) for name in stored}
+    floats = {name: ort.OrtValue.ortvalue_from_numpy(float32(weights, prefix + name)) for name in stored}
     options.add_external_initializers(list(floats), list(floats.values()))
     return ort.InferenceSession(
         model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
@@ -95,7 +95,7 @@ def _has_columns(weights: dict[str, np.ndarray], key: str) -> bool:
     return weights[key].dtype == np.int8 and weights[f"{key}.scale"].shape == (1, weights[key].shape[1])
 
 
-def _float32(weights: dict[str, np.ndarray], key: str) -> np.ndarray:
+def float32(weights: dict[str, np.ndarray], key: str) -> np.ndarray:
     """A stored tensor as float32: int8 rows are multiplied by their scale, float16 is widened."""
     tensor = weights[key].astype(np.float32)
     scale = weights.get(f"{key}.scale")

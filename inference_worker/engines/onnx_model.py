@@ -1,4 +1,4 @@
-"""As much of ONNX's file format as it takes to edit a graph, by protobuf, which ONNX Runtime brings along.
+"""As much of ONNX's file format as it takes to read and edit a graph, by protobuf, which ONNX Runtime brings along.
 
 Fields that are not named here are kept as they are. Numbers are those of onnx.proto.
 """
@@ -33,7 +33,15 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "attribute": (5, "Attribute*"),
         "domain": (7, "string"),
     },
-    "Attribute": {"name": (1, "string"), "i": (3, "int64"), "t": (5, "Tensor"), "type": (20, "int32")},
+    "Attribute": {
+        "name": (1, "string"),
+        "f": (2, "float"),
+        "i": (3, "int64"),
+        "s": (4, "bytes"),
+        "t": (5, "Tensor"),
+        "ints": (8, "int64*"),
+        "type": (20, "int32"),
+    },
     "Tensor": {
         "dims": (1, "int64*"),
         "data_type": (2, "int32"),
@@ -44,10 +52,10 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     "Type": {"tensor_type": (1, "TensorType")},
     "TensorType": {"elem_type": (1, "int32"), "shape": (2, "Shape")},
     "Shape": {"dim": (1, "Dimension*")},
-    "Dimension": {"dim_value": (1, "int64")},
+    "Dimension": {"dim_value": (1, "int64"), "dim_param": (2, "string")},
 }
 """Of each message the fields by name: number and type, `*` for repeated ones."""
-_SCALARS: Final = {"int32": 5, "int64": 3, "string": 9, "bytes": 12}
+_SCALARS: Final = {"float": 2, "int32": 5, "int64": 3, "string": 9, "bytes": 12}
 _MESSAGE: Final = 11
 _DATA_TYPES: Final = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7}
 _OF_INTEGER, _OF_TENSOR = 2, 4

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from inference_worker.artifact import read_manifest
-from inference_worker.engines.onnx import GRAPHS, _float32
+from inference_worker.engines.onnx import GRAPHS, float32
 from inference_worker.preprocess import Preprocessor
 from ingest.contract import Post, decode
 
@@ -63,7 +63,7 @@ class Model:
 def session(directory: Path, graph: str, weights: dict[str, np.ndarray]) -> ort.InferenceSession:
     """As ONNX Runtime makes it, without options but for where the weights are."""
     keys = [key for key in weights if key.startswith(f"{graph}/") and not key.endswith(".scale")]
-    tensors = [ort.OrtValue.ortvalue_from_numpy(_float32(weights, key)) for key in keys]
+    tensors = [ort.OrtValue.ortvalue_from_numpy(float32(weights, key)) for key in keys]
     options = ort.SessionOptions()
     options.add_external_initializers([key.removeprefix(f"{graph}/") for key in keys], tensors)
     return ort.InferenceSession(directory / f"{graph}.onnx", options, providers=["CPUExecutionProvider"])
