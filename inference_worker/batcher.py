@@ -19,6 +19,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final, Generic, Literal, TypeVar, get_args
 
 Lane = Literal["text", "image", "both", "none"]
@@ -149,13 +150,15 @@ class Batcher(Generic[T]):
             self._ready.clear()
             await self._ready.wait()
         batch = self._cut(lane)
-        self._in_engine = {item.key: item for item in batch.items}
+        self._in_engine.update({item.key: item for item in batch.items})
         return batch
 
     def scored(self, batch: Batch[T]) -> list[bool]:
         """Says that the engine is done with a batch; which of its items have not been withdrawn meanwhile."""
-        wanted = [item.key in self._in_engine for item in batch.items]
-        self._in_engine = {}
+        # One withdrawn may have a successor of its key in another batch by now.
+        wanted = [self._in_engine.get(item.key) is item for item in batch.items]
+        for item in compress(batch.items, wanted):
+            del self._in_engine[item.key]
         return wanted
 
     def finish(self, items: Iterable[Item[T]]) -> None:

@@ -3,8 +3,8 @@
 A deletion skips batching and scoring, and with it the post it names if that one still waits for them. So does a post
 whose receipt says that it can change nothing: a duplicate, or a redelivery.
 
-Preparing (decode, tokenise, JPEG) and scoring run in one thread each, so that the next batch is prepared while the
-engine works; writes overlap with both. Everything in flight is bounded. A record is acknowledged only after Redis (or
+Preparing (decode, tokenise, JPEG) runs in one thread and scoring in another, or in as many as the engine takes batches
+at a time, so that the next batch is prepared while the engine works; writes overlap with both. Everything in flight is bounded. A record is acknowledged only after Redis (or
 the dead-letters topic and Redis) took what came of it.
 """
 
@@ -49,6 +49,9 @@ class Scorer(Protocol):
 
     @property
     def max_padding(self) -> float: ...
+
+    @property
+    def concurrency(self) -> int: ...
 
     @property
     def grid(self) -> tuple[int, int]: ...
@@ -131,6 +134,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_out_of_memory = False
+        self._busy_until_s = 0.0
         self._write_slots = asyncio.Semaphore(WRITES_IN_FLIGHT)
         self._is_closed = False
 
@@ -174,7 +178,7 @@ class Pipeline:
         """Works until cancelled; any unforeseen error ends it."""
         with ExitStack() as threads:
             prepare = threads.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
-            engine = threads.enter_context(ThreadPoolExecutor(1, thread_name_prefix="engine"))
+            engine = threads.enter_context(ThreadPoolExecutor(self._scorer.concurrency, thread_name_prefix="engine"))
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prepare_all(prepare, group))
                 group.create_task(self._score_all(engine, group))
@@ -257,24 +261,30 @@ class Pipeline:
             logger.exception("record at %s could not be prepared", work.delivered.position)
             return _failure(replace(work, failure=f"{type(error).__name__}: {error}"), time.monotonic())
 
-    async def _score_all(self, thread: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
+    async def _score_all(self, threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
+        slots = asyncio.Semaphore(self._scorer.concurrency)
         while True:
-            batch = await self.batcher.take()
-            began = time.monotonic()
-            scored = await loop.run_in_executor(thread, self._score, list(batch.items))
-            timing = _Timing(began, time.monotonic(), datetime.now(UTC))
-            self.stats.batch_done(batch, timing.ended_s - began)
-            if self._is_out_of_memory:
-                self._is_out_of_memory = False
-                self.batcher.halve()
-                logger.warning(
-                    "the engine ran out of memory: batches of at most %d posts from now on", self.batcher.max_items
-                )
-            wanted = self.batcher.scored(batch)
-            batch = replace(batch, items=tuple(compress(batch.items, wanted)))
-            await self._write_slots.acquire()
-            group.create_task(self._finish(batch, list(compress(scored, wanted)), timing))
+            await slots.acquire()
+            scoring = group.create_task(self._score_batch(await self.batcher.take(), threads, group))
+            scoring.add_done_callback(lambda _: slots.release())
+
+    async def _score_batch(self, batch: Batch[_Work], threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
+        began = time.monotonic()
+        scored = await asyncio.get_running_loop().run_in_executor(threads, self._score, list(batch.items))
+        timing = _Timing(began, time.monotonic(), datetime.now(UTC))
+        # Seconds that two batches spend side by side count once.
+        self.stats.batch_done(batch, timing.ended_s - max(began, self._busy_until_s))
+        self._busy_until_s = timing.ended_s
+        if self._is_out_of_memory:
+            self._is_out_of_memory = False
+            self.batcher.halve()
+            logger.warning(
+                "the engine ran out of memory: batches of at most %d posts from now on", self.batcher.max_items
+            )
+        wanted = self.batcher.scored(batch)
+        batch = replace(batch, items=tuple(compress(batch.items, wanted)))
+        await self._write_slots.acquire()
+        group.create_task(self._finish(batch, list(compress(scored, wanted)), timing))
 
     async def _settle_unscored(self, group: asyncio.TaskGroup) -> None:
         while True:

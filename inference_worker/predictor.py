@@ -38,10 +38,12 @@ class Engine(Protocol):
     """What runs the three graphs; shapes as in `engines/onnx.py`.
 
     max_padding: share of a batch's tokens that may be padding before two batches are cheaper than one.
+    concurrency: batches worth giving it at a time, each from a thread of its own.
     """
 
     name: str
     max_padding: float
+    concurrency: int
 
     def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -120,7 +122,7 @@ class ImageCache:
 
 
 class Predictor:
-    """A loaded artifact, ready to score. `prepare` is safe in any thread, `predict` in one at a time.
+    """A loaded artifact, ready to score. `prepare` is safe in any thread, `predict` in `concurrency` at a time.
 
     label_order[i] is the artifact's index of `contract.LABELS[i]`; grid is (rows, columns) of the image map.
     """
@@ -147,6 +149,10 @@ class Predictor:
     @property
     def max_padding(self) -> float:
         return self.engine.max_padding
+
+    @property
+    def concurrency(self) -> int:
+        return self.engine.concurrency
 
     @property
     def grid(self) -> tuple[int, int]:

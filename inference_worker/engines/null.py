@@ -24,6 +24,7 @@ class NullEngine:
 
     name = "null"
     max_padding = 1.0
+    concurrency = 1
 
     def __init__(self, cells: int) -> None:
         self._cells = np.arange(1, cells + 1)

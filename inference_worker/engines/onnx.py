@@ -31,6 +31,7 @@ class OnnxEngine:
     """
 
     max_padding = 0.05  # a padded token costs as much as a real one, and by the token 64 posts hardly less than 8
+    concurrency = 1  # it uses every core as it is
 
     def __init__(self, directory: Path, *, threads: int = 0, precision: Precision = "float32") -> None:
         self.name = NAMES[precision]

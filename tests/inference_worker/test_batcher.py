@@ -170,17 +170,31 @@ async def test_an_edit_is_not_withdrawn_past_a_repetition_that_waits_behind_it()
     assert [one.payload for one in order] == [2, 3, 4]
 
 
+async def test_of_a_post_withdrawn_from_one_batch_the_successor_in_another_is_wanted():
+    batcher: Batcher[int] = Batcher()
+    batcher.put(item(1, key=b"x"))
+    batcher.put(item(2))
+    first = await batcher.take()
+    assert [one.payload for one in batcher.withdraw(b"x")] == [1]
+    batcher.put(item(3, key=b"x"))
+    second = await batcher.take()
+    assert batcher.scored(first) == [False, True]
+    assert batcher.scored(second) == [True]
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(("post", "deletion", "author")), st.integers(0, 3)), max_size=30), st.integers(0)
+    st.lists(st.tuples(st.sampled_from(("post", "deletion", "author")), st.integers(0, 3)), max_size=30),
+    st.integers(0),
+    st.integers(1, 3),
 )
-def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, seed):
+def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, seed, concurrency):
     """Keys keep their order, posts of an author wait for the deletion before them, and nothing gets stuck."""
 
     async def run() -> list[int]:
         batcher: Batcher[int] = Batcher(max_items=2)
         chance = random.Random(seed)
         entries = list(enumerate(mix))
-        in_flight, left, in_engine = [], [], None
+        in_flight, left, in_engine = [], [], []
         while entries or len(batcher) or in_flight or in_engine:
             step = chance.randint(0, 3)
             if step == 0 and entries:
@@ -194,11 +208,11 @@ def test_deletions_and_authors_keep_their_order_whatever_is_finished_when(mix, s
                 batcher.put(
                     Item(name, key, "text" if kind == "post" else "none", 5, 0, float(name), author, kind == "author")
                 )
+            elif step == 1 and batcher.queue_age_s and len(in_engine) < concurrency:
+                in_engine.append(await batcher.take())
             elif step == 1 and in_engine:
-                in_flight += compress(in_engine.items, batcher.scored(in_engine))
-                in_engine = None
-            elif step == 1 and batcher.queue_age_s:
-                in_engine = await batcher.take()
+                batch = in_engine.pop(chance.randrange(len(in_engine)))
+                in_flight += compress(batch.items, batcher.scored(batch))
             elif step == 2 and batcher._lanes["none"]:
                 in_flight += (await batcher.take_unscored()).items
             elif in_flight:

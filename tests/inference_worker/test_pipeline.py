@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ class WordScorer:
     max_padding = 1.0
     grid = (7, 7)
 
-    def __init__(self) -> None:
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
         self.texts: dict[int, str] = {}
         self.batches: list[int] = []
         self.is_free = threading.Event()
@@ -89,13 +91,13 @@ class Sink:
 class Bench:
     """A running pipeline and all that came out of it."""
 
-    def __init__(self, **changes: object) -> None:
-        self.scorer, self.sink = WordScorer(), Sink()
+    def __init__(self, concurrency: int = 1, **changes: object) -> None:
+        self.scorer, self.sink = WordScorer(concurrency), Sink()
         self.dead: list[tuple[int, str]] = []
         self.acknowledged: list[int] = []
         settings = Settings(**changes)
-        stats = Stats(name="w", model="m", engine="e")
-        self.pipeline = Pipeline(self.scorer, self.sink, self._bury, settings, stats)
+        self.stats = Stats(name="w", model="m", engine="e")
+        self.pipeline = Pipeline(self.scorer, self.sink, self._bury, settings, self.stats)
 
     async def _bury(self, delivered: Delivered, reason: str) -> None:
         self.dead.append((delivered.position.offset, reason))
@@ -113,8 +115,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(**changes: object) -> AsyncIterator[Bench]:
-    bench = Bench(**changes)
+async def running(concurrency: int = 1, **changes: object) -> AsyncIterator[Bench]:
+    bench = Bench(concurrency, **changes)
     task = asyncio.create_task(bench.pipeline.run())
     yield bench
     task.cancel()
@@ -165,6 +167,24 @@ async def test_a_post_tells_its_wait_and_its_batchs_time_in_the_engine():
     first, second = (write.prediction for write in bench.sink.writes if isinstance(write, Scored))
     assert first.computed_ms >= 190 > first.queued_ms
     assert second.queued_ms >= 190 > second.computed_ms
+
+
+async def test_an_engine_is_given_as_many_batches_as_it_takes_at_a_time():
+    """Whose time in the engine counts once."""
+    began_s = time.monotonic()
+    async with running(concurrency=2) as bench:
+        bench.scorer.is_free.clear()
+        for offset in range(2):
+            await bench.submit(offset, post(offset))
+            await bench.until_scored(offset + 1)
+        await bench.submit(2, post(2))
+        await asyncio.sleep(0.5)
+        assert bench.scorer.batches == [1, 1]
+        bench.scorer.is_free.set()
+        assert await bench.pipeline.drain(10)
+        assert bench.acknowledged == [0, 1, 2]
+    busy_share = bench.stats.state(queue_age_s=0, lag=0).engine_busy_share
+    assert 0.4 < busy_share <= time.monotonic() - began_s
 
 
 async def test_nothing_is_acknowledged_before_redis_took_it():
