@@ -6,6 +6,8 @@ PYTHON = python3
 VENV = .venv
 TRAIN_VENV = .venv-train
 ARGS =
+# What needs torch (3 GB), which the runtime must do without: it has an environment of its own.
+TORCH_TESTS = tests/training tests/inference_worker/test_torch_engine.py tests/inference_worker/test_onnx_to_fx.py
 export PYTHON
 
 .PHONY: install up check test test-unit test-train lock kafka clean
@@ -21,14 +23,13 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
 test: test-train $(VENV)/.dev kafka
-	$(VENV)/bin/python -m pytest --ignore=tests/training $(ARGS)
+	$(VENV)/bin/python -m pytest $(TORCH_TESTS:%=--ignore=%) $(ARGS)
 
 test-unit: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest --ignore=tests/training -m "not (slow or kafka or browser or data)" $(ARGS)
+	$(VENV)/bin/python -m pytest $(TORCH_TESTS:%=--ignore=%) -m "not (slow or kafka or browser or data)" $(ARGS)
 
-# Training needs torch (3 GB), the runtime must do without: so it has an environment of its own.
 test-train: $(TRAIN_VENV)/.train
-	$(TRAIN_VENV)/bin/python -m pytest tests/training $(ARGS)
+	$(TRAIN_VENV)/bin/python -m pytest $(TORCH_TESTS) $(ARGS)
 
 lock: $(VENV)/.runtime
 	deploy/lock.sh

@@ -4,8 +4,8 @@ A deletion skips batching and scoring, and with it the post it names if that one
 whose receipt says that it can change nothing: a duplicate, or a redelivery.
 
 Preparing (decode, tokenise, JPEG) runs in one thread and scoring in another, or in as many as the engine takes batches
-at a time, so that the next batch is prepared while the engine works; writes overlap with both. Everything in flight is bounded. A record is acknowledged only after Redis (or
-the dead-letters topic and Redis) took what came of it.
+at a time, so that the next batch is prepared while the engine works; writes overlap with both. Everything in flight is
+bounded. A record is acknowledged only after Redis (or the dead-letters topic and Redis) took what came of it.
 """
 
 from __future__ import annotations

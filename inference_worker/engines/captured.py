@@ -21,6 +21,7 @@ class Captured:
 
     def __init__(self, module: Callable[..., Any], inputs: Sequence[Tensor], *, stream: Any, pool: Any) -> None:
         self._inputs = inputs
+        stream.wait_stream(torch.cuda.current_stream())  # where the inputs and the weights were made
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 module(*inputs)

@@ -176,19 +176,24 @@ class TorchEngine:
         fitting: list[int] = []
         for rows in reversed(BATCHES):
             try:
-                for network in self._networks.values():
-                    for tokens in self._lengths[::-1] if network.has_tokens else (0,):
-                        inputs = [
-                            torch.zeros(port.shape(rows, tokens), dtype=port.dtype, device=self._device)
-                            for port in network.inputs
-                        ]
-                        network.captured[rows, tokens] = Captured(
-                            network.module, inputs, stream=self._scoring, pool=pool
-                        )
-                fitting.insert(0, rows)
+                captured = [
+                    (network, tokens, self._capture(network, rows, tokens, pool))
+                    for network in self._networks.values()
+                    for tokens in (self._lengths[::-1] if network.has_tokens else (0,))
+                ]
             except torch.OutOfMemoryError as error:
                 logger.warning("the GPU has no room for batches of %d posts: %s", rows, error)
+                continue
+            for network, tokens, one in captured:
+                network.captured[rows, tokens] = one
+            fitting.insert(0, rows)
         return tuple(fitting)
+
+    def _capture(self, network: _Network, rows: int, tokens: int, pool: Any) -> Captured:
+        inputs = [
+            torch.zeros(port.shape(rows, tokens), dtype=port.dtype, device=self._device) for port in network.inputs
+        ]
+        return Captured(network.module, inputs, stream=self._scoring, pool=pool)
 
 
 def _network(path: Path, weights: dict[str, np.ndarray], products: torch.dtype, device: torch.device) -> _Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def test_whole_numbers_are_refused_where_they_would_be_wrong(monkeypatch: pytest
     monkeypatch.setattr(whole_numbers, "are_exact", lambda: False)
     with pytest.raises(ArtifactError, match="engine onnx-int8: .* use onnx or onnx-float32"):
         load(DEFAULT_MODEL, engine="onnx-int8")
+
+
+def test_without_torch_its_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "inference_worker.engines.torch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ArtifactError, match=r"engine torch: torch is not installed: pip install 'moodstream\[gpu\]'"):
+        load(DEFAULT_MODEL, engine="torch")
 
 
 def test_every_file_of_the_artifact_is_covered_by_a_checksum() -> None:
