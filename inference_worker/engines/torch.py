@@ -70,7 +70,7 @@ class TorchEngine:
     Raises ArtifactError if the device is missing or has no room, or a graph cannot be converted.
     """
 
-    max_padding = 0.2  # not measured: what a GPU does at once costs it little, a launch more costs the host one
+    max_padding = 0.1  # not measured: of its batches alone, before they are padded to a shape
     concurrency = 2
 
     def __init__(

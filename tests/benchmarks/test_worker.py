@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tests.benchmarks.worker import feed, report
 from tests.benchmarks.worker.arrivals import Outcomes, poisson
+from tests.benchmarks.worker.gpu_usage import GpuUsage
 from tests.benchmarks.worker.http_load import CONCURRENCY, batches, measure
 from tests.benchmarks.worker.usage import cpu_seconds, resident_mb
 
@@ -182,6 +183,28 @@ def test_usage_sees_what_a_process_and_its_children_cost(tmp_path: Path) -> None
     assert cpu_seconds([os.getpid()]) > before
     assert resident_mb([os.getpid()]) > 10
     assert cpu_seconds([2**22 + 1]) == 0  # no such process
+
+
+async def test_a_gpu_is_watched_from_the_first_busy_sample_to_the_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver, has_told = tmp_path / "nvidia-smi", tmp_path / "told"
+    samples = r"0, 500\n90, 700\n0, 800\n60, 700\n0, 700\n9"
+    driver.write_text(f"#!/bin/sh\nprintf '{samples}'\n: >{has_told}\nexec sleep 60\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with GpuUsage() as gpu:
+        async with asyncio.timeout(10):
+            while not has_told.exists():
+                await asyncio.sleep(0.01)
+    assert gpu.found == {"busy_share": 0.5, "memory_mb": 800}
+
+
+def test_without_a_gpu_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with GpuUsage() as gpu:
+        pass
+    assert gpu.found == {}
 
 
 def test_a_report_can_be_kept_as_json() -> None:

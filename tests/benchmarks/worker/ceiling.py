@@ -1,7 +1,8 @@
 """The bare engine in a process of its own: what there is to be had without Kafka, Redis and an event loop.
 
 `engine`: predictor.predict on batches made beforehand by the worker's own batcher, posts prepared (decoded, tokenised,
-pictures unpacked) before the clock starts: padding, graphs, softmax and explanation maps, the cache of pictures.
+pictures unpacked) before the clock starts: padding, graphs, softmax and explanation maps, the cache of pictures. It is
+given as many batches at a time as it takes; their limits are those of MOODSTREAM_BATCH_*.
 `whole`: from MessagePack on; the next PREPARED posts are prepared in a second thread while the engine works.
 `single`: milliseconds of each post alone, from MessagePack on.
 
@@ -28,6 +29,7 @@ from inference_worker.preprocess import Example
 from inference_worker.settings import Settings
 from ingest.contract import Post, decode, encode
 from tests.benchmarks.worker import feed
+from tests.benchmarks.worker.gpu_usage import GpuUsage
 
 PREPARED: Final = 256
 REPEATS: Final = 3
@@ -42,7 +44,7 @@ def prepare(predictor: Predictor, records: Sequence[bytes]) -> list[Example]:
 
 async def cut(examples: Sequence[Example], max_padding: float) -> list[Batch[Example]]:
     """All of them in the worker's batches."""
-    settings = Settings()
+    settings = Settings.from_env()
     batcher: Batcher[Example] = Batcher(
         max_items=settings.batch_items,
         max_tokens=settings.batch_tokens,
@@ -60,25 +62,28 @@ async def cut(examples: Sequence[Example], max_padding: float) -> list[Batch[Exa
 
 
 def score(predictor: Predictor, batches: Sequence[Batch[Example]]) -> None:
-    for batch in batches:
-        predictor.predict([item.payload for item in batch.items])
+    with ThreadPoolExecutor(predictor.concurrency) as threads:
+        for _ in threads.map(predictor.predict, [[item.payload for item in batch.items] for batch in batches]):
+            pass
 
 
 def forget_pictures(predictor: Predictor) -> None:
     predictor.images = ImageCache(predictor.images.capacity)
 
 
-def bare_engine(predictor: Predictor, records: Sequence[bytes]) -> dict[str, float]:
+def bare_engine(predictor: Predictor, records: Sequence[bytes]) -> dict[str, Any]:
     forget_pictures(predictor)
     batches = asyncio.run(cut(prepare(predictor, records), predictor.max_padding))
-    began_s, cpu_s = time.perf_counter(), time.process_time()
-    score(predictor, batches)
-    wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+    with GpuUsage() as gpu:
+        began_s, cpu_s = time.perf_counter(), time.process_time()
+        score(predictor, batches)
+        wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     return {
         "throughput_posts_per_s": len(records) / wall_s,
         "cpu_ms_per_post": 1000 * cpu_s / len(records),
         "batch_size_mean": len(records) / len(batches),
         "pad_waste": 1 - sum(batch.tokens for batch in batches) / sum(batch.padded_tokens for batch in batches),
+        **gpu.found,
     }
 
 

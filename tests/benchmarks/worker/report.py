@@ -41,7 +41,7 @@ def _stage(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "p99_ms": p99,
         "sender_late_ms": max(one["sender_late_ms"] for one in rounds),
     }
-    for figure in ("cpu_ms_per_post", "cpu_share", "memory_mb", "batches"):
+    for figure in ("cpu_ms_per_post", "cpu_share", "memory_mb", "batches", "gpu"):
         if figure in rounds[0]:
             summary[figure] = {name: _median(one[figure][name] for one in rounds) for name in rounds[0][figure]}
     return summary

@@ -25,7 +25,7 @@ from tests.benchmarks.worker.rivals import environment
 from tests.benchmarks.worker.usage import Usage, tree
 
 ROOT: Final = Path(__file__).parents[3]
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 120.0
 POLL_S: Final = 0.1
 STATE_WAIT_S: Final = 2.5
 """A worker tells of itself every two seconds."""
@@ -43,10 +43,11 @@ class System(Protocol):
     async def stop(self) -> None: ...
 
 
-async def python(module: str, *arguments: str) -> Any:
+async def python(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:
     """Runs a module of ours to its end; what it printed last, as JSON. Raises RuntimeError if it fails."""
+    known = {**os.environ, **(environment or {})}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", module, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE, env=known
     )
     output, _ = await process.communicate()
     if process.returncode != 0:
