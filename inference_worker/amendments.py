@@ -130,8 +130,9 @@ def _amend(results: Results, before: bytes, after: Prediction, correction: bytes
         _FIRST_BLOB + 2 if correction is not None else None,
     )
     as_long_as_before = 0
+    packed = msgspec.msgpack.encode(([entry], {}))  # nothing is new
     (outcome,) = results.redis.register_script(SCRIPT)(
         keys=[keys.counters],
-        args=[keys.prefix, msgspec.msgpack.encode([entry]), as_long_as_before, as_long_as_before, 0, TAIL_KEPT, *blobs],
+        args=[keys.prefix, packed, as_long_as_before, as_long_as_before, 0, TAIL_KEPT, *blobs],
     )
     return bool(outcome == b"amended")

@@ -152,7 +152,7 @@ class Counters(NamedTuple):
     @classmethod
     def of(cls, prediction: Prediction) -> Counters:
         """The share one post has in every rollup it enters."""
-        score = round(prediction.score * FIXED_POINT)
+        score = prediction.score
         mood, truth = prediction.mood, prediction.correction or prediction.label
         text, image = prediction.text_probabilities, prediction.image_probabilities
         return cls(
@@ -167,8 +167,8 @@ class Counters(NamedTuple):
             sensitive=int(prediction.sensitive),
             labelled=int(truth is not None),
             correct=int(truth == prediction.predicted),
-            score_sum=score,
-            score_square_sum=round(prediction.score**2 * FIXED_POINT),
+            score_sum=round(score * FIXED_POINT),
+            score_square_sum=round(score**2 * FIXED_POINT),
             confidence_sum=round(prediction.confidence * FIXED_POINT),
             text_score_sum=round((text[0] - text[2]) * FIXED_POINT) if text else 0,
             image_score_sum=round((image[0] - image[2]) * FIXED_POINT) if image else 0,
@@ -226,7 +226,7 @@ def check_namespace(namespace: str) -> str:
 
 
 def shard_of(post_id: str, shards: int) -> int:
-    return crc32(post_id.encode()) % shards
+    return crc32(post_id.encode()) % shards if shards > 1 else 0
 
 
 class Keys:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,8 @@ FIRST_BLOB = 7
 FORGET_STEP = 200
 """About as many of an author's posts are taken out in one call, which then holds Redis for some milliseconds."""
 TELL_UNSEEN_S = 60.0
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +215,10 @@ class Store:
         return shard_of(name, len(self._shards))
 
     async def _write_shard(self, shard: int, writes: list[PostWrite]) -> list[bytes]:
-        blobs: list[bytes] = []
-        return await self._call(shard, [_entry(write, blobs) for write in writes], blobs)
+        call = _Call()
+        for write in writes:
+            call.add(write)
+        return await self._call(shard, call)
 
     async def _forget(self, write: AuthorDeleted) -> str:
         """Through all shards, step by step; counted in the last one, when nothing of the author is left."""
@@ -226,20 +230,20 @@ class Store:
             outcome = b"0"
             while outcome.isdigit():
                 entry = (4, write.author, outcome.decode(), *place, write.run, shard == home, FORGET_STEP)
-                (outcome,) = await self._call(shard, [entry], [])
+                (outcome,) = await self._call(shard, _Call(entries=[entry]))
         return outcome.decode()
 
-    async def _call(self, shard: int, entries: Sequence[tuple[Any, ...]], blobs: Sequence[bytes]) -> list[bytes]:
+    async def _call(self, shard: int, call: _Call) -> list[bytes]:
         """One call of the script, repeated until Redis took it; one outcome per entry."""
         settings, keys = self.settings, self._shards[shard]
         args: list[Any] = [
             keys.prefix,
-            msgspec.msgpack.encode(entries),
+            call.packed(),
             settings.rollup_retention_s,
             settings.post_retention_s,
             settings.results_kept,
             TAIL_KEPT,
-            *blobs,
+            *call.blobs,
         ]
         wait_s = RETRY_FIRST_S
         while True:
@@ -250,7 +254,8 @@ class Store:
                 if "user_script" in str(error):  # a fault of ours, which waiting cannot mend
                     raise
                 self.retries += 1
-                logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", len(entries), error, wait_s)
+                writes = len(call.entries)
+                logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", writes, error, wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
 
@@ -281,44 +286,69 @@ class _Unseen:
             self._found, self._told_at_s = 0, time.monotonic()
 
 
-def _entry(write: PostWrite, blobs: list[bytes]) -> tuple[Any, ...]:
-    """The positional entry `store.lua` reads; its byte strings are appended to `blobs`."""
-    index = FIRST_BLOB + len(blobs)
-    position = write.position
-    place = (position.partition, position.offset, position.timestamp_ms)
-    match write:
-        case Scored(prediction=prediction):
-            created_ms = round(prediction.created_at.timestamp() * 1000)
-            blobs += (encode_prediction(prediction), *write.thumbnails)
-            topics = (ALL, *(topic for topic in prediction.topics if topic != ALL))
-            return (
+@dataclass(slots=True)
+class _Call:
+    """Writes of one shard, as `store.lua` reads them; `shares` of the posts, by minute and topic."""
+
+    entries: list[tuple[Any, ...]] = field(default_factory=list)
+    blobs: list[bytes] = field(default_factory=list)
+    shares: dict[int, dict[str, list[Counters]]] = field(default_factory=dict)
+
+    def packed(self) -> bytes:
+        """The entries, and what the posts among them add up to if all are new."""
+        announced = {
+            minute: {topic: list(map(sum, zip(*shares, strict=True))) for topic, shares in topics.items()}
+            for minute, topics in self.shares.items()
+        }
+        return _encoder.encode((self.entries, announced))
+
+    def add(self, write: PostWrite) -> None:
+        index = FIRST_BLOB + len(self.blobs)
+        position = write.position
+        place = (position.partition, position.offset, position.timestamp_ms)
+        match write:
+            case Scored(prediction=prediction):
+                self._add_post(write, prediction, index, place)
+            case Deleted():
+                self.entries.append((2, write.post_id, 0, *place, write.run))
+            case Withdrawn():
+                self.entries.append((5, write.post_id, write.revision, *place, write.run))
+            case Failed():
+                letter = DeadLetter(
+                    partition=position.partition,
+                    offset=position.offset,
+                    error=write.error,
+                    key=write.key,
+                    size=write.size,
+                    failed_at=datetime.now(UTC),
+                )
+                self.blobs.append(_encoder.encode(letter))
+                self.entries.append((3, _name(write), 0, *place, write.run, index, write.author))
+
+    def _add_post(self, write: Scored, prediction: Prediction, index: int, place: tuple[int, int, int]) -> None:
+        created_ms = round(prediction.created_at.timestamp() * 1000)
+        share = Counters.of(prediction)
+        topics = (ALL, *(topic for topic in prediction.topics if topic != ALL))
+        of_minute = self.shares.setdefault(created_ms // 60_000, {})
+        for topic in topics:
+            of_minute.setdefault(topic, []).append(share)
+        # The script puts the result's id and the author in place of the two nils.
+        receipt = _encoder.encode((prediction.revision, *place, created_ms, share, topics, None, None))[:-2]
+        self.blobs += (encode_prediction(prediction), receipt, *write.thumbnails)
+        self.entries.append(
+            (
                 1,
                 prediction.id,
                 prediction.revision,
                 *place,
                 write.run,
-                created_ms,
+                str(created_ms),
                 topics,
-                Counters.of(prediction),
                 index,
                 len(write.thumbnails),
                 prediction.author,
             )
-        case Deleted():
-            return (2, write.post_id, 0, *place, write.run)
-        case Withdrawn():
-            return (5, write.post_id, write.revision, *place, write.run)
-        case Failed():
-            letter = DeadLetter(
-                partition=position.partition,
-                offset=position.offset,
-                error=write.error,
-                key=write.key,
-                size=write.size,
-                failed_at=datetime.now(UTC),
-            )
-            blobs.append(msgspec.msgpack.encode(letter))
-            return (3, _name(write), 0, *place, write.run, index, write.author)
+        )
 
 
 def _name(write: Failed) -> str:

@@ -1,8 +1,9 @@
 """How many results a second the Redis sink takes, and how long a call is: `Store.write` alone, on the embedded store.
 
 Each write is a batch of BATCH results in one call of the script, as the worker makes them: receipt, post, rollups of
-minute, hour and day in every topic, tail, results stream. WRITERS calls are under way at once, as in the worker.
-`per core`: of this process, which packs the results; the store has its own.
+minute, hour and day in every topic, tail, results stream. WRITES_IN_FLIGHT calls are under way at once, as in the
+worker. `per core`: of this process, which packs the results; the store has its own. `bytes_per_topic_minute`: a
+sixtieth of a topic's hour in which every counter is at work.
 
     python -m tests.benchmarks.sink --json [--quick]
 """
@@ -17,15 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from redis.asyncio import Redis
 
 from deploy.servers import start_store
-from inference_worker.contract import Prediction
+from inference_worker.contract import Keys, Prediction
 from inference_worker.pipeline import WRITES_IN_FLIGHT
 from inference_worker.settings import Settings
 from inference_worker.store import Position, Scored, Store
@@ -36,6 +39,8 @@ ROUNDS: Final = 3
 TOPICS: Final = ("tram", "coffee", "phones")
 BEGAN: Final = datetime(2026, 5, 4, 12, tzinfo=UTC)
 POSTS_A_MINUTE: Final = 2000
+TOPIC_POSTS_A_MINUTE: Final = 20
+"""Of a topic people watch; `busy` is one that takes all POSTS_A_MINUTE."""
 
 
 def results(first: int, count: int) -> list[Scored]:
@@ -80,6 +85,36 @@ async def write_all(store: Store, batches: Iterator[list[Scored]]) -> list[float
     return taken
 
 
+async def bytes_per_topic_minute(redis: Redis, url: str, posts_a_minute: int) -> float:
+    """What the store says of a full hour of a topic, a sixtieth of it; every counter is at work."""
+    namespace = f"rollup-{posts_a_minute}"
+    store = Store(redis, Settings(namespace=namespace, redis=url), model="bench")
+    await store.open()
+    made = [_counted_everywhere(one, posts_a_minute) for one in results(0, 60 * posts_a_minute)]
+    for first in range(0, len(made), BATCH):
+        await store.write(made[first : first + BATCH])
+    hour = Keys(namespace, 0).rollup("minute", int(BEGAN.timestamp()) // 3600, TOPICS[0])
+    minutes = int(await redis.hlen(hour))
+    if minutes != 60:
+        raise RuntimeError(f"{minutes} minutes of {TOPICS[0]} were written: 60 are meant")
+    return float(await redis.memory_usage(hour, samples=0)) / minutes
+
+
+def _counted_everywhere(one: Scored, posts_a_minute: int) -> Scored:
+    number = one.position.offset
+    changes: dict[str, Any] = {
+        "created_at": BEGAN + timedelta(minutes=number // posts_a_minute),
+        "topics": TOPICS[:1],
+        "image_probabilities": (0.1, 0.2, 0.7),
+        "sensitive": number % 2 == 0,
+        "label": "positive",
+        "abstained": number % 3 == 0,
+        "foreign": number % 5 == 0,
+        "correction": "positive" if number % 7 == 0 else None,
+    }
+    return replace(one, prediction=msgspec.structs.replace(one.prediction, **changes))
+
+
 async def measure(posts: int) -> dict[str, Any]:
     rates, cpu, store_cpu, calls = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="moodstream-benchmark-") as folder:
@@ -99,6 +134,8 @@ async def measure(posts: int) -> dict[str, Any]:
                     cpu.append(posts / (time.process_time() - began_cpu_s))
                     store_cpu.append(posts / max(usage.cpu_s["store"], 0.01))
                 size = (await redis.info("memory"))["used_memory"] / posts
+                usual = await bytes_per_topic_minute(redis, url, TOPIC_POSTS_A_MINUTE)
+                busy = await bytes_per_topic_minute(redis, url, POSTS_A_MINUTE)
         finally:
             await child.stop()
     p50, p99 = np.percentile(calls, [50, 99]).tolist()
@@ -109,6 +146,8 @@ async def measure(posts: int) -> dict[str, Any]:
         "call_p50_ms": p50,
         "call_p99_ms": p99,
         "bytes_per_post": size,
+        "bytes_per_topic_minute": usual,
+        "bytes_per_busy_topic_minute": busy,
     }
 
 

@@ -171,6 +171,31 @@ def test_nothing_is_subtracted_from_a_rollup_that_has_expired(store_url: str, re
     assert dump(redis) == {}
 
 
+def test_a_rollup_that_has_expired_is_begun_anew_by_what_comes_now_alone(
+    store_url: str, redis: Redis, predict: Predict
+) -> None:
+    new = Scored(predict("x:2"), at(1), "run")
+    write(store_url, [new])
+    alone = dump(redis)
+    redis.flushall()
+    write(store_url, [Scored(predict(), at(0), "run")])
+    for key in dump(redis):
+        redis.delete(key)
+    write(store_url, [new, Deleted("x:1", at(2), "run")])
+    assert dump(redis) == alone
+
+
+def test_a_post_that_comes_and_goes_in_one_batch_leaves_nothing(store_url: str, redis: Redis, predict: Predict) -> None:
+    post = Scored(predict(author="ann"), at(0), "run", (b"jpeg",))
+    edit = Scored(predict(author="ann", revision=1, topics=("coffee",)), at(1), "run")
+    assert write(store_url, [post, post, edit, Deleted("x:1", at(2), "run")]) == [
+        {"scored": 1, "redelivered": 1, "edits": 1, "deletions": 1}
+    ]
+    assert dump(redis) == {}
+    assert Results(redis, "t").tail() == list(Results(redis, "t").drain_results()) == []
+    assert not redis.exists(Keys("t", 0).author("ann"))
+
+
 def test_a_late_picture_after_an_edit_or_a_deletion_changes_nothing(
     store_url: str, redis: Redis, predict: Predict
 ) -> None:
