@@ -137,16 +137,24 @@ class Preprocessor:
             with PillowImage.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ValueError(f"{picture.width} x {picture.height} pixels is more than {MAX_PIXELS:,}")
-                rgb = picture.convert("RGB")
+                picture.load()
+                return self._resized(picture if picture.mode == "RGB" else picture.convert("RGB"))
         except (OSError, SyntaxError, PillowImage.DecompressionBombError) as error:
             raise ValueError(f"no readable JPEG ({len(jpeg)} bytes): {error}") from error
+
+    def _resized(self, rgb: PillowImage.Image) -> np.ndarray:
+        """Only what is in the crop is computed."""
         short, size = self.image.resize_short_side, self.image.size
         scale = short / min(rgb.size)
-        if scale != 1:
-            wanted = (max(short, round(rgb.width * scale)), max(short, round(rgb.height * scale)))
-            rgb = rgb.resize(wanted, RESAMPLING[self.image.resample])
-        left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
-        return np.asarray(rgb.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+        width, height = max(short, round(rgb.width * scale)), max(short, round(rgb.height * scale))
+        left, top = (width - size) // 2, (height - size) // 2
+        if scale == 1:
+            crop = rgb.crop((left, top, left + size, top + size))
+        else:
+            across, down = rgb.width / width, rgb.height / height
+            box = (left * across, top * down, (left + size) * across, (top + size) * down)
+            crop = rgb.resize((size, size), RESAMPLING[self.image.resample], box=box)
+        return np.asarray(crop).transpose(2, 0, 1)
 
     def normalise(self, pixels: list[np.ndarray]) -> np.ndarray:
         """List of (3, H, W) uint8 → (B, 3, H, W) float32 as the image encoder takes it."""
