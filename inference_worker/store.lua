@@ -49,13 +49,22 @@ local MOST_ARGUMENTS = 4000
 -- One write in so many drops what has expired from its author's index.
 local PRUNED_EVERY = 16
 
-local now = call('TIME')[1]
+local now, microseconds = unpack(call('TIME'))
 local now_s = tonumber(now)
+local now_ms = 1000 * now_s + math.floor(tonumber(microseconds) / 1000)
 local outcomes, runs, sums, grown, receipts, is_old = {}, {}, {}, {}, {}, {}
 local marks, listed, tails, posts, lives, withdrawn, watermark = {}, {}, {}, {}, {}, {}, 0
 
+-- Seconds from now → that moment in milliseconds as text: what Redis keeps of an expiry, and its quickest to take.
+local deadlines = setmetatable({}, {
+  __index = function(known, ttl)
+    known[ttl] = string.format('%d', now_ms + 1000 * ttl)
+    return known[ttl]
+  end,
+})
+
 local function set(key, value, ttl)
-  if ttl > 0 then call('SET', key, value, 'EX', ttl) else call('SET', key, value) end
+  if ttl > 0 then call('SET', key, value, 'PXAT', deadlines[ttl]) else call('SET', key, value) end
 end
 
 -- A command with as many arguments as Lua's stack allows, until all are through.
@@ -75,7 +84,7 @@ local function get_all(keys)
 end
 
 local function expire(key, ttl)
-  if ttl > 0 then call('EXPIRE', key, ttl) end
+  if ttl > 0 then call('PEXPIREAT', key, deadlines[ttl]) end
 end
 
 local function tally(run, name)
@@ -136,7 +145,7 @@ local function index(author, id, offset)
   call('ZADD', key, now, id)
   if rollup_ttl == 0 then return end
   if offset % PRUNED_EVERY == 0 then call('ZREMRANGEBYSCORE', key, '-inf', now_s - ttl) end -- their receipts have expired
-  call('EXPIRE', key, ttl)
+  call('PEXPIREAT', key, deadlines[ttl])
 end
 
 -- Writes the receipt a record leaves.
@@ -296,7 +305,7 @@ local function write_post(entry, receipt)
   if entry[11] > 0 then expire(thumbnails, post_ttl) end
   local result
   if results_kept > 0 then
-    result = call('XADD', RESULTS, 'MAXLEN', '~', results_kept, '*', 'p', prediction)
+    result = call('XADD', RESULTS, 'MAXLEN', '~', ARGV[5], '*', 'p', prediction)
   else
     result = call('XADD', RESULTS, '*', 'p', prediction)
   end
