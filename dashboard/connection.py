@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 import streamlit as st
@@ -32,6 +33,8 @@ from .windows import zone_of
 _TIMEOUT_S: Final = 2.0
 _SHARED_S: Final = max(1.0, Settings.from_env().refresh_s / 2)
 """A picture this old is still shown to the next viewer: old by at most half the pace at which pages refresh."""
+
+_LETTERS_SHOWN: Final = 100
 
 
 def settings() -> Settings:
@@ -114,8 +117,8 @@ def active_alerts(namespace: str) -> tuple[Alert, ...]:
     return _active_alerts(settings().redis_url, namespace)
 
 
-def dead_letters(namespace: str) -> list[DeadLetter]:
-    """The newest dead letters. Raises DashboardError."""
+def dead_letters(namespace: str) -> dict[str, DeadLetter]:
+    """The newest dead letters, by their places. Raises DashboardError."""
     return _dead_letters(settings().redis_url, namespace)
 
 
@@ -171,10 +174,10 @@ def _wall(redis_url: str, namespace: str, window: str, selected: tuple[str, ...]
 
 
 @st.cache_resource(ttl=2, max_entries=16, show_spinner=False)
-def _dead_letters(redis_url: str, namespace: str) -> list[DeadLetter]:
+def _dead_letters(redis_url: str, namespace: str) -> dict[str, DeadLetter]:
     feed = _feed(redis_url, namespace)
     with translated(namespace, feed.address):
-        return feed.open().dead_letters()
+        return dict(islice(feed.open().dead_letters_by_place().items(), _LETTERS_SHOWN))
 
 
 @st.cache_resource(ttl=2, max_entries=4, show_spinner=False)

@@ -136,15 +136,20 @@ def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: -item[1])[:4]
 
 
-def letters(found: Sequence[DeadLetter], reading: Reading) -> pd.DataFrame:
-    """Dead letters as a table, newest first."""
+def letters(found: Mapping[str, DeadLetter], reading: Reading) -> pd.DataFrame:
+    """Dead letters, by their places, as a table in the order given."""
     return pd.DataFrame(
         {
-            f"Failed at ({reading.zone})": [f"{reading.at(letter.failed_at):%Y-%m-%d %H:%M:%S}" for letter in found],
-            "Error": [letter.error for letter in found],
-            "Partition": [letter.partition for letter in found],
-            "Offset": [letter.offset for letter in found],
-            "Bytes": [letter.size for letter in found],
-            "Key": [letter.key or "" for letter in found],
+            f"Failed at ({reading.zone})": [_second(letter.failed_at, reading) for letter in found.values()],
+            "Error": [letter.error for letter in found.values()],
+            "Place": list(found),
+            "Bytes": [letter.size for letter in found.values()],
+            "Key": [letter.key or "" for letter in found.values()],
+            "Worker": [letter.worker for letter in found.values()],
+            "Sent again": [_second(letter.retried_at, reading) for letter in found.values()],
         }
     )
+
+
+def _second(at: datetime | None, reading: Reading) -> str:
+    return f"{reading.at(at):%Y-%m-%d %H:%M:%S}" if at is not None else ""

@@ -16,6 +16,11 @@ def workers(text: str) -> int:
     return _whole(text, 1, 64)
 
 
+def limit(text: str) -> int:
+    """How many to show."""
+    return _whole(text, 1, 1_000_000)
+
+
 def moment(text: str) -> datetime:
     """An ISO 8601 time; without an offset it is UTC."""
     try:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from deploy import classify, evaluate, replay, runs, up
+from deploy import classify, dead_letters, evaluate, replay, runs, up
 from deploy.errors import DeployError, MissingPart, Misuse
 from ingest.errors import IngestError
 from ingest.errors import Misuse as IngestMisuse
@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "replay": (replay, "an archived feed through the whole pipeline, and how right the answers were"),
     "evaluate": (evaluate, "a model on an archive, without Kafka and Redis"),
     "runs": (runs, "the replays there are: list, show, compare, pause, resume, delete"),
+    "dead-letters": (dead_letters, "the records no worker could score: list, show, retry, drop"),
     "classify": (classify, "score a text, a picture or a file of them"),
 }
 PASSED_ON: Final = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, Final
 
 from dashboard.runs import RunInUse, locked, read_run
 from deploy.archives import checked
+from deploy.asking import confirm
 from deploy.beginning import folder_of
-from deploy.errors import DeployError, Misuse, StackFailed
+from deploy.errors import Misuse, StackFailed
 from deploy.own_redis import own_redis
 from deploy.printing import print_done, print_json
 from deploy.settings import Settings
@@ -39,7 +39,8 @@ def delete(options: argparse.Namespace, settings: Settings) -> int:
         if folder is None and kind is None:
             raise Misuse(f"there is no replay {options.run_name!r}: see `moodstream runs list`")
         if not options.yes:
-            _confirm(namespace, folder)
+            what = f"the replay {namespace}" + (f" and {folder}" if folder else "")
+            confirm("delete", "deleting", "deleted", what)
         keys = _delete_keys(redis, namespace, folder) if kind is not None else 0
         topics = asyncio.run(_delete_topics(settings.kafka, namespace)) if settings.kafka is not None else []
         if folder is not None:
@@ -58,15 +59,6 @@ def _found(asked: str, settings: Settings) -> tuple[Path | None, str]:
     except Misuse:
         return None, checked(asked)
     return folder, read_run(folder).namespace
-
-
-def _confirm(namespace: str, folder: Path | None) -> None:
-    what = f"the replay {namespace}" + (f" and {folder}" if folder else "")
-    if not sys.stdin.isatty():
-        raise Misuse(f"deleting {what} cannot be undone: say --yes")
-    sys.stderr.write(f"delete {what}? [y/N] ")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise DeployError("nothing was deleted")
 
 
 def _kind(redis: Any, namespace: str) -> str | None:

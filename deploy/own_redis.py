@@ -10,6 +10,8 @@ from deploy.errors import Misuse, StackFailed
 from deploy.settings import Settings, masked
 
 CONNECT_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 30.0
+"""One that is paused, or far away, is told rather than waited for."""
 
 
 @contextmanager
@@ -27,7 +29,9 @@ def own_redis(settings: Settings) -> Iterator[Any]:
         yield None
         return
     try:
-        with Redis.from_url(settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S) as redis:
+        with Redis.from_url(
+            settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
+        ) as redis:
             yield redis
     except NewerResults as error:
         raise Misuse(str(error)) from error

@@ -1,4 +1,4 @@
-"""What `moodstream runs …` says on stdout: lines for people, or one JSON object."""
+"""What commands say on stdout: lines for people, or one JSON object."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ import msgspec
 
 def print_line(text: str = "") -> None:
     sys.stdout.write(f"{text}\n")
+
+
+def shown(text: str) -> str:
+    """Words from outside on one line, with nothing in them a terminal would obey."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
 
 
 def print_json(found: dict[str, Any]) -> None:

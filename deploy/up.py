@@ -19,7 +19,7 @@ from deploy.local import LocalStack, Service, open_stack
 from deploy.memory import telling_memory
 from deploy.probing import jetstream_answers
 from deploy.servers import free_port, is_free, until_ready
-from deploy.settings import Settings
+from deploy.settings import Settings, masked
 from deploy.signals import run_until_signalled
 from ingest.arguments import Request, add_column_map, add_live_arguments, speed_of
 from ingest.sources.live import LIVE
@@ -137,6 +137,9 @@ async def _run_services(stack: LocalStack, options: argparse.Namespace, settings
         "MOODSTREAM_INGEST_HEALTH": settings.ingest_health or f"127.0.0.1:{free_port()}",
     }
     log.info("logs are in %s", stack.log_dir)
+    if stack.broker is not None or stack.store is not None:  # with these other commands look into it
+        reached = "MOODSTREAM_KAFKA=%s MOODSTREAM_REDIS=%s MOODSTREAM_NAMESPACE=%s"
+        log.info(reached, stack.kafka, masked(stack.redis), namespace)
     dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
     stack.run("alerts", "dashboard.alerts", environment=named)
     for number in range(1, options.workers + 1):

@@ -17,11 +17,13 @@ from functools import partial
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import MessageSizeTooLargeError
 from faust.types import TP, Message
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from inference_worker.consumer import CHUNK, Chunk, ChunkConsumer
+from inference_worker.contract import CUT_HEADER
 from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Predictor
 from inference_worker.settings import Settings
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 STATE_EVERY_S = 2.0
 COMMIT_EVERY_S = 1.0
 DEAD_LETTER_RETRY_S = 1.0
+MAX_LETTER_BYTES = 4 << 20
+"""A letter is larger than its record by its headers; by default clients and topics take 1 MB of either."""
 NO_RUN = "none"
 EXIT_STALLED = 3
 EXIT_FAILED = 4
@@ -83,20 +87,29 @@ class WorkerApp(faust.App):
         self.flow_control.clear()
 
     async def send_dead_letter(self, delivered: Delivered, reason: str) -> None:
-        """The record as it came, with the error and its place in the headers; waits until Kafka has it."""
-        position = delivered.position
+        """The record as it came, with the error and its place in the headers; waits until Kafka has it.
+
+        One too large for the topic goes without its bytes: its partition must not wait for ever.
+        """
+        position, value = delivered.position, delivered.value
         headers = {
             "error": reason.encode(),
             "partition": b"%d" % position.partition,
             "offset": b"%d" % position.offset,
+            "timestamp": b"%d" % position.timestamp_ms,
+            "worker": self.stats.name.encode(),
+            "engine": self.stats.engine.encode(),
             RUN_HEADER: delivered.run.encode(),
         }
         while True:
             try:
-                sent = await self.dead_letters.send(key=delivered.key, value=delivered.value, headers=headers)
+                sent = await self.dead_letters.send(key=delivered.key, value=value, headers=headers)
                 await sent
                 return
             except Exception as error:  # aiokafka raises a zoo; the record stays un-acknowledged until it is through
+                if isinstance(error.__cause__ or error, MessageSizeTooLargeError) and value:
+                    value, headers[CUT_HEADER] = b"", b"%d" % len(value)
+                    continue
                 logger.warning("the dead letter of %s did not reach Kafka (%s); retrying", position, error)
                 await asyncio.sleep(DEAD_LETTER_RETRY_S)
 
@@ -134,6 +147,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         broker_commit_interval=COMMIT_EVERY_S,
         consumer_auto_offset_reset="earliest",
         producer_acks=-1,
+        producer_max_request_size=MAX_LETTER_BYTES,
     )
     app.settings, app.predictor = settings, predictor
     app.transport.Consumer = ChunkConsumer  # type: ignore[misc]  # declared of the class, read from the instance
@@ -147,6 +161,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         internal=True,
         partitions=1,
         retention=retention,
+        config={"max.message.bytes": MAX_LETTER_BYTES},
     )
 
     async def score(stream: Any) -> None:

@@ -31,6 +31,8 @@ TAIL_SHOWN: Final = 100
 TAIL_KEPT: Final = 3 * TAIL_SHOWN
 """Three times what is shown is kept, so that deletions leave no holes."""
 EMBEDDING_SIZE: Final = 32
+CUT_HEADER: Final = "cut"
+"""Kafka header of a dead letter whose record was too large for the topic, and is not in it: how many bytes it had."""
 HOUR_S: Final = 3600
 RECEIPT_FIELDS: Final = 8
 """A receipt has at least so many; a tombstone has fewer."""
@@ -288,6 +290,7 @@ class Keys:
 
     @property
     def dead_letters(self) -> str:
+        """Hash of dead letters by their places; nothing is in a field whose letter was dropped, or its post deleted."""
         return f"{self.prefix}:dead-letters"
 
     def corrections(self, post_id: str) -> str:
@@ -298,6 +301,11 @@ class Keys:
     def corrected(self) -> str:
         """Set of the ids of posts people said something of."""
         return f"{self.prefix}:corrected"
+
+
+def name_of_letter(key: str | None, partition: int, offset: int) -> str:
+    """Under what a dead letter is kept: its Kafka key, so that the deletion of its post finds it; else its place."""
+    return key if key is not None else f"{partition}:{offset}"
 
 
 def meta_key(namespace: str) -> str:
@@ -313,8 +321,12 @@ def workers_key(namespace: str) -> str:
     return f"{{{namespace}}}:workers"
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A record no worker could score, as mirrored in Redis; the bytes themselves are in the dead-letters topic."""
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record no worker could score, as mirrored in Redis; the bytes themselves are in the dead-letters topic.
+
+    partition, offset: where it stands in Kafka, or among its replay's. worker, engine: who gave it up; run: what it
+    counts for. retried_at: when somebody sent it again, until that is settled; None if it failed anew.
+    """
 
     partition: int
     offset: int
@@ -322,6 +334,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     size: int
     failed_at: datetime
+    worker: str = ""
+    engine: str = ""
+    run: str = ""
+    retried_at: datetime | None = None
 
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -541,8 +557,9 @@ class Results:
         """What happened to the records: `scored`, `duplicates`, `stale`, `edits`, `deletions`, `dead_letters`.
 
         Of the whole namespace, or of one ingest run. Each record is in exactly one of these; beside them stand
-        `redelivered` (records counted before), `forgotten` (posts taken out by deletions of their authors) and `unseen`
-        (deletions whose post has no receipt: never kept, or past its retention and no longer to be subtracted).
+        `redelivered` (records counted before), `forgotten` (posts taken out by deletions of their authors), `unseen`
+        (deletions whose post has no receipt: never kept, or past its retention and no longer to be subtracted),
+        `retried` and `dropped` (what people did with dead letters; one that is scored in the end counts as `scored`).
         """
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():
@@ -551,13 +568,20 @@ class Results:
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters."""
+        return list(self.dead_letters_by_place().values())[:limit]
+
+    def dead_letters_by_place(self) -> dict[str, DeadLetter]:
+        """All dead letters, the newest first, under their places: `partition:offset:timestamp in ms`."""
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():
-            pipeline.hvals(keys.dead_letters)
+            pipeline.hgetall(keys.dead_letters)
         letters = [
-            msgspec.msgpack.decode(packed, type=DeadLetter) for values in pipeline.execute() for packed in values
+            (place.decode(), msgspec.msgpack.decode(packed, type=DeadLetter))
+            for found in pipeline.execute()
+            for place, packed in found.items()
+            if packed  # else it was dropped, or its post deleted
         ]
-        return sorted(letters, key=lambda letter: letter.failed_at, reverse=True)[:limit]
+        return dict(sorted(letters, key=lambda letter: letter[1].failed_at, reverse=True))
 
     def workers(self) -> list[WorkerState]:
         """The workers alive now."""

@@ -40,6 +40,8 @@ PREPARE_CHUNK = 256
 PREPARE_BYTES = 256 << 10
 """A chunk is full at so many records or bytes: pictures take long, and the engine waits for a chunk."""
 WRITES_IN_FLIGHT = 4
+REASON_CHARS = 1000
+"""Of the reason of a dead letter: it travels in a header, beside a record that may be as large as Kafka takes."""
 
 
 class Scorer(Protocol):
@@ -317,7 +319,7 @@ class Pipeline:
         for item, scores in zip(batch.items, scored, strict=True):
             work = item.payload
             if isinstance(scores, str):
-                failed.append((work, scores))
+                failed.append((work, scores[:REASON_CHARS]))
             else:
                 writes += ((post, _withdrawal(post)) for post in work.withdrawn)
                 writes.append((work, self._result(item, scores, timing)))
@@ -332,7 +334,7 @@ class Pipeline:
         for work, reason in failed:
             logger.warning("dead letter %s: %s", work.delivered.position, reason)
             await self._dead_letters(work.delivered, reason)
-        every = [*writes, *((work, _dead_letter(work, reason)) for work, reason in failed)]
+        every = [*writes, *((work, _dead_letter(work, reason, self.stats)) for work, reason in failed)]
         await self._sink.write([write for _, write in every])
         now = datetime.now(UTC)
         self.stats.posts_written(
@@ -486,8 +488,9 @@ def _withdrawal(work: _Work) -> Withdrawn:
     return Withdrawn(work.record.id, work.record.revision, work.delivered.position, work.delivered.run)
 
 
-def _dead_letter(work: _Work, reason: str) -> Failed:
+def _dead_letter(work: _Work, reason: str, by: Stats) -> Failed:
     delivered, record = work.delivered, work.record
     key = delivered.key.decode(errors="replace") if delivered.key is not None else None
     author = record.author if isinstance(record, Post) else None
-    return Failed(reason, key, len(delivered.value), delivered.position, delivered.run, author)
+    size = len(delivered.value)
+    return Failed(reason, key, size, delivered.position, delivered.run, author, by.name, by.engine)

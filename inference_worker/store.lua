@@ -13,6 +13,10 @@
 --                         receipt, its deletion (then the next entry of this id) or its author's made that useless
 --            amendment   {6, id, share, topics, old blob, new blob, correction blob or nil}: a person's change of a
 --                         post; refused (`changed`) unless the post still reads as the old blob
+--            handled     {7, key, outcome, partition, offset, timestamp_ms, run, old blob, new blob or nil, is released}:
+--                         a dead letter that somebody sent again (then the new blob says so) or dropped, counted as
+--                         `outcome`; refused (`changed`) unless it still reads as the old blob. Released: it will be
+--                         settled in another shard, and counts here no more
 -- ARGV[3]  seconds rollups and runs live after their last write; 0: for ever
 -- ARGV[4]  seconds a post's text and thumbnails live; 0: for ever
 -- ARGV[5]  entries the results stream keeps; 0: all
@@ -37,7 +41,7 @@ local entries, announced = unpack(cmsgpack.unpack(ARGV[2]))
 local rollup_ttl, post_ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
 local results_kept, tail_kept = tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local POST, DELETION, LETTER, AUTHOR_GONE, WITHDRAWN, AMENDMENT = 1, 2, 3, 4, 5, 6
+local POST, DELETION, LETTER, AUTHOR_GONE, WITHDRAWN, AMENDMENT, HANDLED = 1, 2, 3, 4, 5, 6, 7
 local DAYS_SPAN = 2764800
 local LEVELS = { { 'minute', 60, 3600 }, { 'hour', 3600, 86400 }, { 'day', 86400, DAYS_SPAN } }
 -- fields of a receipt, and of an author's mark (which has the first four only, and `counted` in place of a revision)
@@ -87,13 +91,13 @@ local function expire(key, ttl)
   if ttl > 0 then call('PEXPIREAT', key, deadlines[ttl]) end
 end
 
-local function tally(run, name)
+local function tally(run, name, n)
   local counts = runs[run]
   if not counts then
     counts = {}
     runs[run] = counts
   end
-  counts[name] = (counts[name] or 0) + 1
+  counts[name] = (counts[name] or 0) + (n or 1)
 end
 
 local function count(run, outcome)
@@ -113,6 +117,21 @@ end
 
 local RECEIPT, TAIL, AUTHOR_INDEX = prefix .. ':receipt:', prefix .. ':tail:', prefix .. ':author:'
 local RESULTS, POSTS, FORGOTTEN = prefix .. ':results', stems(':posts:'), stems(':forgotten:')
+local LETTERS = prefix .. ':dead-letters'
+
+-- Where an entry's record stands: the field of its dead letter, if it has become one.
+local function place_of(entry)
+  return string.format('%d:%d:%d', entry[4], entry[5], entry[6])
+end
+
+-- Time stamp and offset of the latest of all dead letters. Nearly every record comes after it: no need to look further.
+local LAST_LETTER = prefix .. ':last-letter'
+local last_letter = call('GET', LAST_LETTER)
+last_letter = last_letter and cmsgpack.unpack(last_letter) or { -1, -1 }
+
+local function may_be_letter(entry)
+  return entry[6] < last_letter[1] or (entry[6] == last_letter[1] and entry[5] <= last_letter[2])
+end
 
 -- Where a topic's posts of the hour of an event time are listed.
 local function posts_of(created_ms, topic)
@@ -328,6 +347,11 @@ local function erase(id, receipt)
   return { receipt and receipt[REVISION] or 0, 0, 0, 0, created_ms }
 end
 
+-- Nothing is left of a letter but that there was one: should its record be settled yet, it is to be counted once.
+local function forget_letter(place)
+  if call('HEXISTS', LETTERS, place) == 1 then call('HSET', LETTERS, place, '') end
+end
+
 -- Takes a post's dead letters before the entry out, of one partition or of all; returns how many there ever were and
 -- how many are left. Their places stay known, so that none is counted again.
 local function erase_letters(entry, id, partition)
@@ -338,7 +362,7 @@ local function erase_letters(entry, id, partition)
     if is_behind(entry, letter) or (partition and partition ~= letter[PARTITION]) then
       left = left + 1
     else
-      call('HDEL', prefix .. ':dead-letters', place)
+      forget_letter(place)
     end
   end
   return #places, left
@@ -377,8 +401,11 @@ local function apply(entry, receipt)
   return 'edits'
 end
 
+-- A record that was set aside and comes again, sent anew or redelivered, is a dead letter no more. One that can change
+-- nothing any more stays counted as one.
 local function settle(entry, packed)
   local id, run = entry[2], entry[7]
+  local was_letter = may_be_letter(entry) and call('HDEL', LETTERS, place_of(entry)) == 1
   local receipt = receipt_of(id, packed)
   if receipt and is_behind(entry, receipt) then
     if entry[1] == POST then withhold(entry) end
@@ -391,21 +418,48 @@ local function settle(entry, packed)
     receipt[PARTITION], receipt[OFFSET], receipt[TIMESTAMP] = entry[4], entry[5], entry[6]
     keep(id, receipt)
   end
+  if was_letter then tally(run, 'dead_letters', -1) end
   count(run, outcome)
   if outcome == 'unseen' then tally(run, 'deletions') end -- where records end; `unseen` only says how it went
 end
 
-local function bury(entry)
-  local id, run, letters, author = entry[2], entry[7], prefix .. ':dead-letters', entry[9]
-  local place = string.format('%d:%d:%d', entry[4], entry[5], entry[6])
-  if call('SADD', prefix .. ':letters:' .. id, place) == 0 then return count(run, 'redelivered') end
-  expire(prefix .. ':letters:' .. id, rollup_ttl)
-  if not is_forgotten(entry, author) then
-    call('HSET', letters, place, ARGV[entry[8]])
-    expire(letters, rollup_ttl)
-    if author then index(author, id, entry[5]) end
+local function bury(entry, packed)
+  local id, run, author = entry[2], entry[7], entry[9]
+  local place, places, receipt = place_of(entry), prefix .. ':letters:' .. id, receipt_of(id, packed)
+  if receipt and is_behind(entry, receipt) and call('SISMEMBER', places, place) == 0 then
+    return count(run, 'redelivered') -- it was scored before
   end
+  if call('SADD', places, place) == 0 then
+    -- what it failed of last is told, unless it was taken out meanwhile
+    local old = call('HGET', LETTERS, place)
+    if old and old ~= '' then call('HSET', LETTERS, place, ARGV[entry[8]]) end
+    return count(run, 'redelivered')
+  end
+  expire(places, rollup_ttl)
+  local is_gone = is_forgotten(entry, author)
+  call('HSET', LETTERS, place, is_gone and '' or ARGV[entry[8]])
+  expire(LETTERS, rollup_ttl)
+  if not may_be_letter(entry) then last_letter = { entry[6], entry[5] } end
+  set(LAST_LETTER, cmsgpack.pack(last_letter), rollup_ttl)
+  if author and not is_gone then index(author, id, entry[5]) end
   count(run, 'dead_letters')
+end
+
+-- The worker may have been quicker: then the letter reads otherwise, or is gone, though its record was sent.
+local function handle(entry)
+  local place, outcome, run = place_of(entry), entry[3], entry[7]
+  local is_same = call('HGET', LETTERS, place) == ARGV[entry[8]]
+  if is_same and entry[10] then
+    call('HDEL', LETTERS, place)
+    call('SREM', prefix .. ':letters:' .. entry[2], place)
+    tally(run, 'dead_letters', -1)
+  elseif is_same and entry[9] then
+    call('HSET', LETTERS, place, ARGV[entry[9]])
+  elseif is_same then
+    forget_letter(place)
+  end
+  if is_same or outcome == 'retried' then tally(run, outcome) end
+  outcomes[#outcomes + 1] = is_same and outcome or 'changed'
 end
 
 -- An author's mark matters only while Kafka may still deliver what came before it.
@@ -506,9 +560,11 @@ for i, entry in ipairs(entries) do
   if entry[1] == AMENDMENT then
     amend(entry)
   elseif entry[1] == LETTER then
-    bury(entry)
+    bury(entry, found[i])
   elseif entry[1] == AUTHOR_GONE then
     forget(entry)
+  elseif entry[1] == HANDLED then
+    handle(entry)
   else
     settle(entry, found[i])
   end

@@ -28,6 +28,7 @@ from inference_worker.contract import (
     WorkerState,
     encode_prediction,
     meta_key,
+    name_of_letter,
     shard_of,
     worker_key,
     workers_key,
@@ -101,7 +102,10 @@ class AuthorDeleted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A record that went to the dead letters; its key and author, where known, let a deletion find it."""
+    """A record that went to the dead letters; its key and author, where known, let a deletion find it.
+
+    worker, engine: who gave it up.
+    """
 
     error: str
     key: str | None
@@ -109,6 +113,8 @@ class Failed:
     position: Position
     run: str
     author: str | None = None
+    worker: str = ""
+    engine: str = ""
 
 
 Standing = Literal["new", "superseded", "redelivered"]
@@ -321,6 +327,9 @@ class _Call:
                     key=write.key,
                     size=write.size,
                     failed_at=datetime.now(UTC),
+                    worker=write.worker,
+                    engine=write.engine,
+                    run=write.run,
                 )
                 self.blobs.append(_encoder.encode(letter))
                 self.entries.append((3, _name(write), 0, *place, write.run, index, write.author))
@@ -352,9 +361,7 @@ class _Call:
 
 
 def _name(write: Failed) -> str:
-    """Its key, so that the deletion of that post finds it; a record without one stands for itself."""
-    position = write.position
-    return write.key if write.key is not None else f"{position.partition}:{position.offset}"
+    return name_of_letter(write.key, write.position.partition, write.position.offset)
 
 
 def _masked(settings: Settings) -> str:

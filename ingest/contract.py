@@ -19,7 +19,7 @@ PLACE_HEADER: Final = "place"
 """Kafka record header of a replay: where the record stands in it, `number of its item:start of the run, in ms`.
 
 The worker goes by it in place of Kafka's offset and time stamp: what an interrupted run sends again, were it into
-another topic, stands where it stood.
+another topic, stands where it stood. So does a dead letter that is sent again: `offset:time stamp` it first had.
 """
 
 Label = Literal["positive", "neutral", "negative"]

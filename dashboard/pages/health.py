@@ -49,7 +49,7 @@ def letters(view: View) -> None:
         st.html('<p class="ms-quiet">None: every record could be scored.</p>')
         return
     st.dataframe(gauges.letters(found, view.reading), key="letters", hide_index=True, width="stretch", height="auto")
-    st.html('<p class="ms-quiet">Try them again with <code>moodstream dead-letters</code>.</p>')
+    st.html('<p class="ms-quiet"><code>moodstream dead-letters retry PLACE</code> sends one to the workers again.</p>')
 
 
 def model() -> None:

@@ -137,7 +137,8 @@ def test_health_shows_workers_letters_and_the_model_card(page: AppTest, seed: Se
         assert words in html
     letters = page.dataframe[0].value
     assert list(letters["Error"]) == ["not a Moodstream record"] * 3
-    assert sorted(letters["Offset"]) == [0, 1, 2]
+    assert sorted(place.split(":")[1] for place in letters["Place"]) == ["0", "1", "2"]
+    assert list(letters["Worker"]) == list(letters["Sent again"]) == [""] * 3
     assert [element.value for element in page.markdown if element.value.startswith("#")]
 
 

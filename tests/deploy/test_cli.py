@@ -19,11 +19,13 @@ ROOT = Path(__file__).parent.parent.parent
 DISTRIBUTION = {"positive", "neutral", "negative"}
 
 
-def moodstream(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+def moodstream(
+    *arguments: str, stdin: str = "", python: str = sys.executable, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end, without this process's MOODSTREAM_ variables."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOODSTREAM_")}
     return subprocess.run(
-        [sys.executable, "-m", "deploy", *arguments],
+        [python, "-m", "deploy", *arguments],
         cwd=ROOT,
         env={**inherited, **environment},
         input=stdin,
@@ -42,7 +44,18 @@ def drawing() -> bytes:
 
 def test_help_names_every_command() -> None:
     shown = moodstream("--help").stdout
-    for name in ("up", "replay", "classify", "ingest", "worker", "dashboard", "train", "bench", "figure"):
+    for name in (
+        "up",
+        "replay",
+        "dead-letters",
+        "classify",
+        "ingest",
+        "worker",
+        "dashboard",
+        "train",
+        "bench",
+        "figure",
+    ):
         assert f"    {name} " in shown or f"    {name}\n" in shown
 
 

@@ -113,10 +113,10 @@ class Pipeline:
             return named
         return {**self.stack.environment(), **SHORT_SESSION, **named}
 
-    def start_worker(self) -> Service:
+    def start_worker(self, module: str = "inference_worker") -> Service:
         """A worker process, not waited for."""
         name = f"{self.namespace}-worker-{len(self.workers) + 1}"
-        worker = self.stack.run(name, "inference_worker", environment=self.environment(), keep_running=False)
+        worker = self.stack.run(name, module, environment=self.environment(), keep_running=False)
         self.workers.append(worker)
         return worker
 
