@@ -54,7 +54,8 @@ def test_the_commands_that_classify_do(command: str, tmp_path: Path) -> None:
 def test_every_command_and_flag_named_exists(command: str) -> None:
     _, name, *rest = shlex.split(command)
     flags = [word for word in rest if word.startswith("--")]
-    done = moodstream(name, "--help", folder=ROOT)
+    action = [word for word in rest[:1] if not word.startswith("-")]  # or a file, which says no less
+    done = moodstream(name, *action, "--help", folder=ROOT)
     assert done.returncode == 0, done.stderr
     assert [flag for flag in flags if flag not in done.stdout] == []
 
