@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from training.activations import write_activations
 from training.batches import IMAGE_SIZE, MAX_CHARS, MAX_TOKENS, MEAN, RESIZE_SHORT_SIDE, STD, Collator
 from training.calibrate import Calibration, calibrate, choose_prior_correction
 from training.datasets.example import LABELS, Example, labels_of
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     build_tokenizer(small_tokenizer_file()).save(str(folder / "tokenizer.json"))
     weights = export_graphs(model, image_size=IMAGE_SIZE, folder=folder)
     save_file(encode_weights(weights), folder / WEIGHTS_FILE)
+    write_activations(folder, mvsa.splits["train"])
     exported = ExportedModel(folder)
     posts, posts_labels = mvsa.splits["validation"], labels_of(mvsa.splits["validation"])
     posts_logits = exported.logits(posts)

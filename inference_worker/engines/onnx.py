@@ -1,6 +1,7 @@
 """CPU engine: the artifact's three graphs on ONNX Runtime, weights decoded from the artifact's one set.
 
-In float32, or with the products by int8 weights in whole numbers (`whole_numbers.py`).
+In float32, or in whole numbers: products by int8 weights (`whole_numbers.py`) and, where the artifact has measured its
+activations (`activations.safetensors`), convolutions (`whole_convolutions.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 import onnxruntime as ort
 from safetensors.numpy import load_file
 
-from inference_worker.engines import whole_numbers
+from inference_worker.engines import onnx_model, whole_convolutions, whole_numbers
+from inference_worker.engines.whole_convolutions import Activations
 from inference_worker.errors import ArtifactError, EngineOutOfMemory
 from inference_worker.predictor import Fusion
 
@@ -37,10 +39,14 @@ class OnnxEngine:
         self.name = NAMES[precision]
         try:
             weights = load_file(directory / "weights.safetensors")
+            measured = directory / "activations.safetensors"
+            activations = load_file(measured) if precision == "int8" and measured.is_file() else {}
             self._sessions = {
-                graph: _session(directory / f"{graph}.onnx", weights, threads=threads, precision=precision)
+                graph: _session(directory / f"{graph}.onnx", weights, activations, threads=threads, precision=precision)
                 for graph in GRAPHS
             }
+        except ArtifactError:
+            raise
         except Exception as error:  # ONNX Runtime and safetensors raise a zoo of types
             raise ArtifactError(f"{directory} cannot be loaded by ONNX Runtime {ort.__version__}: {error}") from error
 
@@ -70,24 +76,57 @@ class OnnxEngine:
             raise
 
 
-def _session(path: Path, weights: dict[str, np.ndarray], *, threads: int, precision: Precision) -> ort.InferenceSession:
+def _session(
+    path: Path,
+    weights: dict[str, np.ndarray],
+    activations: dict[str, np.ndarray],
+    *,
+    threads: int,
+    precision: Precision,
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Idle threads that spin take their core from the preparing thread and from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    prefix = f"{path.stem}/"
+    stored = {key.removeprefix(f"{path.stem}/"): key for key in weights if _is_of(key, path.stem)}
     model = path.read_bytes()
-    stored = {key.removeprefix(prefix) for key in weights if key.startswith(prefix) and not key.endswith(".scale")}
     if precision == "int8":
-        whole = {name: weights[prefix + name] for name in stored if _has_columns(weights, prefix + name)}
-        model = whole_numbers.rewrite(model, whole, {name: weights[f"{prefix}{name}.scale"] for name in whole})
-        stored -= whole.keys()
-    floats = {name: ort.OrtValue.ortvalue_from_numpy(float32(weights, prefix + name)) for name in stored}
+        model = _in_whole_numbers(model, weights, stored, _of_graph(activations, path.stem))
+    floats = {
+        name: ort.OrtValue.ortvalue_from_numpy(float32(weights, stored[name]))
+        for name in onnx_model.initializers(model)
+        if name in stored
+    }
     options.add_external_initializers(list(floats), list(floats.values()))
     return ort.InferenceSession(
         model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
+    )
+
+
+def _in_whole_numbers(
+    model: bytes, weights: dict[str, np.ndarray], stored: dict[str, str], activations: Activations
+) -> bytes:
+    """stored: key in weights by the graph's own name."""
+    if activations.sizes:
+        decoded = {name: float32(weights, key) for name, key in stored.items()}
+        model = whole_convolutions.rewrite(model, decoded, activations)
+    whole = {name: key for name, key in stored.items() if _has_columns(weights, key)}
+    scales = {name: weights[f"{key}.scale"] for name, key in whole.items()}
+    return whole_numbers.rewrite(model, {name: weights[key] for name, key in whole.items()}, scales)
+
+
+def _is_of(key: str, graph: str) -> bool:
+    return key.startswith(f"{graph}/") and not key.endswith(".scale")
+
+
+def _of_graph(measured: dict[str, np.ndarray], graph: str) -> Activations:
+    """`<graph>/<value>.size` and `.mean` of activations.safetensors, for one graph."""
+    mine = {key.removeprefix(f"{graph}/"): found for key, found in measured.items() if key.startswith(f"{graph}/")}
+    return Activations(
+        sizes={key.removesuffix(".size"): float(found) for key, found in mine.items() if key.endswith(".size")},
+        means={key.removesuffix(".mean"): found for key, found in mine.items() if key.endswith(".mean")},
     )
 
 

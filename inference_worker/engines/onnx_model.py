@@ -58,6 +58,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
 _SCALARS: Final = {"float": 2, "int32": 5, "int64": 3, "string": 9, "bytes": 12}
 _MESSAGE: Final = 11
 _DATA_TYPES: Final = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7}
+_NAMES: Final = {number: name for name, number in _DATA_TYPES.items()}
 _OF_INTEGER, _OF_TENSOR = 2, 4
 MICROSOFT: Final = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -89,6 +90,11 @@ def read(data: bytes) -> Any:
     return _CLASSES["Model"].FromString(data)
 
 
+def initializers(data: bytes) -> list[str]:
+    """Bytes of an .onnx file → names of the tensors it declares."""
+    return [one.name for one in read(data).graph.initializer]
+
+
 def new(inputs: Sequence[tuple[str, str]], outputs: Sequence[tuple[str, str]]) -> Any:
     """An empty model; inputs and outputs are name and data type, of any shape."""
     model = _CLASSES["Model"](ir_version=10)
@@ -116,3 +122,8 @@ def tensor(name: str, values: np.ndarray) -> Any:
     return _CLASSES["Tensor"](
         name=name, dims=values.shape, data_type=_DATA_TYPES[values.dtype.name], raw_data=values.tobytes()
     )
+
+
+def values(initializer: Any) -> np.ndarray:
+    """What an initializer holds. Raises KeyError if it is of a type that is not named here."""
+    return np.frombuffer(initializer.raw_data, _NAMES[initializer.data_type]).reshape(tuple(initializer.dims))

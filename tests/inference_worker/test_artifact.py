@@ -115,6 +115,12 @@ def test_a_model_that_does_not_reproduce_its_golden_rows_refuses_to_start(copy: 
         load(copy)
 
 
+def test_an_artifact_that_never_measured_its_activations_still_loads(copy: Path) -> None:
+    (copy / "activations.safetensors").unlink()
+    edit(copy / "artifact.json", lambda manifest: manifest["sha256"].pop("activations.safetensors"))
+    assert load(copy).name.startswith("mdse-small ")
+
+
 def test_golden_rows_of_none_prove_nothing(copy: Path) -> None:
     edit(copy / "golden.json", lambda golden: golden.update(rows=[]))
     edit(copy / "artifact.json", lambda manifest: manifest["sha256"].pop("golden.json"))
