@@ -69,12 +69,15 @@ def _worker(state: WorkerState, now: datetime, reading: Reading) -> str:
         ("Lag", f"{reading.compact(state.lag)} records" if state.lag is not None else _DASH),
         ("Up", duration(now - state.started_at)),
     )
+    meters = [("Engine busy", state.engine_busy_share), ("Padding wasted", state.pad_waste)]
+    if state.known_pictures is not None:
+        meters.append(("Pictures known", state.known_pictures))
     told = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)
     return (
         f'<section class="ms-panel"><h3>{escape(state.name)}</h3>'
         f'<p class="ms-note">{escape(state.model)} on {escape(state.engine)}, '
         f"heard {duration(now - state.updated_at)} ago</p>"
-        f"{_meter('Engine busy', state.engine_busy_share, reading)}{_meter('Padding wasted', state.pad_waste, reading)}"
+        f"{''.join(_meter(name, share, reading) for name, share in meters)}"
         f'<dl class="ms-table">{told}</dl></section>'
     )
 

@@ -241,7 +241,12 @@ async def report_forever(app: WorkerApp) -> None:
         await asyncio.sleep(STATE_EVERY_S)
         lag = app.lag()
         if app.consumer.assignment():
-            state = app.stats.state(queue_age_s=app.pipeline.batcher.queue_age_s, lag=lag)
+            state = app.stats.state(
+                queue_age_s=app.pipeline.batcher.queue_age_s,
+                lag=lag,
+                known_pictures=app.predictor.images.hits,
+                new_pictures=app.predictor.images.misses,
+            )
             try:
                 await app.store.publish(state)
             except RedisError as error:

@@ -343,7 +343,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's own account of itself, renewed every few seconds and gone soon after it dies.
 
-    Latencies are of the last minute: from ingest to Redis, in milliseconds.
+    Latencies are of the last minute: from ingest to Redis, in milliseconds. known_pictures: share of the last minute's
+    pictures whose features were remembered, None if there was no picture.
     """
 
     name: str
@@ -360,6 +361,7 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     queue_age_ms: float = 0.0
     engine_busy_share: float = 0.0
     lag: int | None = None
+    known_pictures: float | None = None
 
 
 class Overview(NamedTuple):

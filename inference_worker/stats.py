@@ -29,6 +29,8 @@ class Stats:
         self._latencies: deque[tuple[float, array[float]]] = deque()  # (when, ms each): a minute may be 400,000 posts
         self._batches: deque[tuple[float, int, int, int, float]] = deque()  # (when, items, tokens, padded, busy s)
 
+        self._pictures: deque[tuple[float, int, int]] = deque([(self._started_s, 0, 0)])  # (when, known, all so far)
+
     def batch_done(self, batch: Batch[Any], busy_s: float) -> None:
         self._batches.append((self._clock_s(), len(batch.items), batch.tokens, batch.padded_tokens, busy_s))
 
@@ -37,7 +39,10 @@ class Stats:
         self.written += len(latencies_ms)
         self._latencies.append((now, array("f", latencies_ms)))
 
-    def state(self, *, queue_age_s: float, lag: int | None) -> WorkerState:
+    def state(
+        self, *, queue_age_s: float, lag: int | None, known_pictures: int = 0, new_pictures: int = 0
+    ) -> WorkerState:
+        """known_pictures, new_pictures: since the start; see `predictor.ImageCache`."""
         now = self._clock_s()
         for window in (self._latencies, self._batches):
             while window and window[0][0] < now - WINDOW_S:
@@ -62,4 +67,14 @@ class Stats:
             queue_age_ms=queue_age_s * 1000,
             engine_busy_share=min(1.0, sum(batch[4] for batch in self._batches) / seconds),
             lag=lag,
+            known_pictures=self._known_pictures(now, known_pictures, new_pictures),
         )
+
+    def _known_pictures(self, now: float, known: int, new: int) -> float | None:
+        """Share of those of the last WINDOW_S seconds."""
+        self._pictures.append((now, known, known + new))
+        while len(self._pictures) > 1 and self._pictures[1][0] <= now - WINDOW_S:
+            self._pictures.popleft()
+        _, known_before, seen_before = self._pictures[0]
+        seen = known + new - seen_before
+        return (known - known_before) / seen if seen else None

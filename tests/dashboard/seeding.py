@@ -129,6 +129,7 @@ def worker_state(name: str = "worker-1") -> WorkerState:
         latency_p95_ms=420.0,
         latency_p99_ms=900.0,
         lag=7,
+        known_pictures=0.25,
     )
 
 

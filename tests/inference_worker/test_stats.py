@@ -2,9 +2,11 @@
 
 import tracemalloc
 
+import msgspec
 import pytest
 
 from inference_worker.batcher import Batch, Item
+from inference_worker.contract import WorkerState
 from inference_worker.stats import WINDOW_S, Stats
 
 
@@ -49,6 +51,24 @@ def test_state_tells_size_padding_and_business_of_batches(stats: Stats, clock: C
     state = stats.state(queue_age_s=0.0, lag=0)
     assert (state.batch_size_mean, state.pad_waste) == (2.0, pytest.approx(4 / 20))
     assert state.engine_busy_share == pytest.approx(0.25)
+
+
+def test_state_tells_how_many_pictures_of_the_last_minute_were_known(stats: Stats, clock: Clock) -> None:
+    def known_pictures(now_s: float, known: int, new: int) -> float | None:
+        clock.now_s = now_s
+        return stats.state(queue_age_s=0.0, lag=0, known_pictures=known, new_pictures=new).known_pictures
+
+    assert known_pictures(0.0, 0, 0) is None
+    assert known_pictures(30.0, 1, 3) == 0.25
+    assert known_pictures(61.0, 7, 7) == 0.5
+    assert known_pictures(90.0, 11, 7) == pytest.approx(10 / 14)  # the first four were more than a minute ago
+    assert known_pictures(1000.0, 11, 7) is None
+
+
+def test_a_state_told_by_a_worker_that_does_not_tell_of_pictures_can_be_read(stats: Stats) -> None:
+    told = msgspec.to_builtins(stats.state(queue_age_s=0.0, lag=0, known_pictures=1))
+    assert told.pop("known_pictures") == 1.0
+    assert msgspec.convert(told, WorkerState).known_pictures is None
 
 
 def test_a_minute_of_many_posts_takes_some_bytes_each(stats: Stats) -> None:
