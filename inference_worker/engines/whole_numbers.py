@@ -72,8 +72,10 @@ def _quantise(rows: str, width: int, nodes: list[Any], initializers: Any) -> tup
     flat = f"{name}.flat_shape"
     initializers.append(tensor(flat, np.array([-1, width], np.int64)))
     nodes += [
-        node("Abs", [rows], f"{name}.sizes"),
-        node("ReduceMax", [f"{name}.sizes", _LAST_AXIS], f"{name}.largest", keepdims=1),
+        node("ReduceMax", [rows, _LAST_AXIS], f"{name}.highest", keepdims=1),
+        node("ReduceMin", [rows, _LAST_AXIS], f"{name}.lowest", keepdims=1),
+        node("Neg", [f"{name}.lowest"], f"{name}.depth"),
+        node("Max", [f"{name}.highest", f"{name}.depth"], f"{name}.largest"),
         node("Mul", [f"{name}.largest", _STEP], f"{name}.fitting_step"),
         node("Max", [f"{name}.fitting_step", _LEAST], f"{name}.step"),
         node("Reshape", [f"{name}.step", _LAST_AXIS], f"{name}.steps"),
