@@ -91,9 +91,10 @@ class _Rewriting:
 
     def find_bounds(self, nodes: Any) -> None:
         for one in nodes:
-            if one.op_type == "Clip" and float(self.values[one.input[1]]) == 0:
+            bounds = [self.values[name] for name in one.input[1:] if name in self.values]
+            if one.op_type == "Clip" and len(bounds) == 2 and bounds[0] == 0:
                 self.clipped[one.input[0]] = one.output[0]
-                self.bounds[one.output[0]] = float(self.values[one.input[2]])
+                self.bounds[one.output[0]] = float(bounds[1])
 
     def add(self, old: Any) -> None:
         """The node in whole numbers if its input is there as bytes, or its size known; else as it is."""
@@ -110,7 +111,7 @@ class _Rewriting:
             self.nodes.append(old)
 
     def _convolve(self, old: Any) -> None:
-        image, weight, bias = old.input
+        image, weight, *bias = old.input
         if image not in self.steps:
             self._declare(image)
             self.nodes.append(node("QuantizeLinear", [image, *_parts(image)[1:]], f"{image}.bytes"))
@@ -118,15 +119,16 @@ class _Rewriting:
         self._declare(output)
         bytes_, steps = to_bytes(self.values[weight])
         drift = self._drift(image, bytes_ * _per_channel(steps) - self.values[weight])
-        whole = np.rint((self.values[bias] - drift) / (np.float64(self.steps[image]) * steps))
+        shift = (self.values[bias[0]] if bias else 0.0) - drift
+        whole = np.rint(shift / (np.float64(self.steps[image]) * steps))
         self.constants |= {
             f"{weight}.bytes": bytes_,
             f"{weight}.step": steps,
             f"{weight}.zero": np.zeros(len(steps), np.int8),
-            f"{bias}.whole": np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32),
+            f"{weight}.shift": np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32),
         }
         factors = [*_parts(image), f"{weight}.bytes", f"{weight}.step", f"{weight}.zero"]
-        made = node("QLinearConv", [*factors, *_parts(output)[1:], f"{bias}.whole"], f"{output}.bytes")
+        made = node("QLinearConv", [*factors, *_parts(output)[1:], f"{weight}.shift"], f"{output}.bytes")
         made.attribute.extend(old.attribute)
         self.nodes.append(made)
 
