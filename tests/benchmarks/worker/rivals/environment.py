@@ -18,7 +18,7 @@ def ensure() -> Path:
     stamp, wanted = FOLDER / "requirements.txt", REQUIREMENTS.read_text()
     python = FOLDER / "bin" / "python"
     if not stamp.is_file() or stamp.read_text() != wanted:
-        print(f"making {FOLDER} with LitServe and BentoML", file=sys.stderr)
+        print(f"making {FOLDER} with LitServe, BentoML and OpenVINO", file=sys.stderr)
         venv.create(FOLDER, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS], check=True)
         stamp.write_text(wanted)
