@@ -7,7 +7,7 @@ _TEXT = """# {name} {version}
 Sentiment of a post (positive, neutral, negative) from its text, its picture, or both. The architecture is MDSE
 (modality-dependent sentiment exploring), corrected as `training/models/mdse.py` says, on {text_encoder} and
 {image_encoder}: {parameters:.1f} M parameters. Weights are stored as int8 with a scale per output channel
-(matrices) and float16 (convolutions). The worker multiplies these matrices in whole numbers where the processor does so
+(matrices) and float16 (convolutions). The worker multiplies and convolves in whole numbers where the processor does so
 exactly, else in float32, which all figures below are of.
 
 ## Data
