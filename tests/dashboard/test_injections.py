@@ -31,7 +31,11 @@ ACTIVE = (
 )
 LINKS = ".stMain a:is([href^='javascript:' i], [href^='vbscript:' i], [href^='data:' i], [href*='evil.example'])"
 PICTURES = '.stMain img:not([src^="data:image/"])'
-OLDER = "[...document.querySelectorAll('.st-key-pager button')].find(b => b.innerText.includes('Older')).click()"
+OLDER = """
+    const older = [...document.querySelectorAll('.st-key-pager button')].find(b => b.innerText.includes('Older'));
+    if (older) older.click();
+    return Boolean(older)
+"""
 
 
 def hostile(now: datetime) -> list[Prediction]:
@@ -99,7 +103,8 @@ def test_posts_are_only_read(page: str, browser: Any) -> None:
             assert count(browser, selector) == 0, selector
         if not unseen:
             break
-        browser.execute_script(OLDER)
+        # It comes after the posts.
+        wait_until(lambda: bool(browser.execute_script(OLDER)), "a button Older", WAIT_S)
     inert(browser)
 
 
