@@ -136,7 +136,8 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_out_of_memory = False
-        self._busy_until_s = 0.0
+        self._scoring = 0
+        self._busy_from_s = 0.0
         self._write_slots = asyncio.Semaphore(WRITES_IN_FLIGHT)
         self._is_closed = False
 
@@ -272,11 +273,15 @@ class Pipeline:
 
     async def _score_batch(self, batch: Batch[_Work], threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
         began = time.monotonic()
+        if self._scoring == 0:
+            self._busy_from_s = began
+        self._scoring += 1
         scored = await asyncio.get_running_loop().run_in_executor(threads, self._score, list(batch.items))
         timing = _Timing(began, time.monotonic(), datetime.now(UTC))
-        # Seconds that two batches spend side by side count once.
-        self.stats.batch_done(batch, timing.ended_s - max(began, self._busy_until_s))
-        self._busy_until_s = timing.ended_s
+        self._scoring -= 1
+        # Seconds that two batches spend side by side count once, with the one that ends first.
+        self.stats.batch_done(batch, timing.ended_s - self._busy_from_s)
+        self._busy_from_s = timing.ended_s
         if self._is_out_of_memory:
             self._is_out_of_memory = False
             self.batcher.halve()

@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from deploy.local import LocalStack
 from tests.benchmarks.worker import feed, report
+from tests.benchmarks.worker.__main__ import Run
 from tests.benchmarks.worker.arrivals import Outcomes, poisson
 from tests.benchmarks.worker.gpu_usage import GpuUsage
 from tests.benchmarks.worker.http_load import CONCURRENCY, batches, measure
+from tests.benchmarks.worker.plan import QUICK
 from tests.benchmarks.worker.usage import cpu_seconds, resident_mb
 
 
@@ -161,6 +164,27 @@ def test_an_interrupted_run_tells_what_it_has() -> None:
     del found["bentoml"]["load 0.7"]
     assert report.summed_up(found)["ratios"] == {"worker / bentoml": 2}
     assert "bentoml" in report.table(report.summed_up(found) | {"rounds": 2})
+
+
+async def test_a_stage_that_was_interrupted_leaves_no_trace(tmp_path: Path) -> None:
+    class Interrupted:
+        name = "worker"
+        stages = iter([*stage([200.0, 200.0], [10, 20])["saturation"]])
+
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        async def measure(self, first: int, count: int, rate: float) -> dict[str, object]:
+            if (found := next(self.stages, None)) is None:
+                raise asyncio.CancelledError
+            return found
+
+    run = Run(QUICK, LocalStack(tmp_path), tmp_path, ["worker"])
+    with pytest.raises(asyncio.CancelledError):
+        await run.one(Interrupted(), 100.0)
+    assert [*run.found["worker"]] == ["saturation"]
+    assert report.summed_up(run.found)["ratios"] == {}
 
 
 def stage(rates: list[float], latencies_ms: list[float]) -> dict[str, list[dict[str, object]]]:

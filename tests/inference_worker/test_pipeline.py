@@ -39,6 +39,7 @@ class WordScorer:
         self.batches: list[int] = []
         self.is_free = threading.Event()
         self.is_free.set()
+        self.slow_may_end = threading.Event()
 
     def is_foreign(self, lang: str | None) -> bool:
         return lang == "de"
@@ -58,6 +59,8 @@ class WordScorer:
         self.batches.append(len(examples))
         self.is_free.wait(10)
         texts = [self.texts[id(example)] for example in examples]
+        if any("slow" in text for text in texts):
+            self.slow_may_end.wait(10)
         if any("poison" in text for text in texts):
             raise ValueError("NaN in the logits")
         if any("big" in text for text in texts) and len(texts) > 2:
@@ -185,6 +188,22 @@ async def test_an_engine_is_given_as_many_batches_as_it_takes_at_a_time():
         assert bench.acknowledged == [0, 1, 2]
     busy_share = bench.stats.state(queue_age_s=0, lag=0).engine_busy_share
     assert 0.4 < busy_share <= time.monotonic() - began_s
+
+
+async def test_the_engine_was_busy_also_before_a_batch_that_ends_sooner_began():
+    began_s = time.monotonic()
+    async with running(concurrency=2) as bench:
+        await bench.submit(0, post(0, "slow"))
+        await bench.until_scored(1)
+        await asyncio.sleep(0.5)
+        await bench.submit(1, post(1))
+        async with asyncio.timeout(10):
+            while not bench.sink.writes:
+                await asyncio.sleep(0.01)
+        bench.scorer.slow_may_end.set()
+        assert await bench.pipeline.drain(10)
+    busy_share = bench.stats.state(queue_age_s=0, lag=0).engine_busy_share
+    assert busy_share * max(1.0, time.monotonic() - began_s) > 0.4
 
 
 async def test_nothing_is_acknowledged_before_redis_took_it():

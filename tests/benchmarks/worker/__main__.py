@@ -103,18 +103,21 @@ class Run:
 
     async def one(self, system: System, base: float) -> None:
         """Warm-up, saturation, loads, and posts one by one."""
-        found = self.found[system.name]
         await system.start()
         try:
             await self.step(system, self.plan.warm)
-            found["saturation"].append(await self.step(system, self.plan.saturation))
+            self.keep(system.name, "saturation", await self.step(system, self.plan.saturation))
             for share in self.plan.loads:
                 rate = share * base
-                found[f"load {share:g}"].append(await self.step(system, round(rate * self.plan.load_s), rate))
+                self.keep(system.name, f"load {share:g}", await self.step(system, round(rate * self.plan.load_s), rate))
             if isinstance(system, Workers):
-                found["idle"].append(await self.step(system, self.plan.idle, IDLE_RATE))
+                self.keep(system.name, "idle", await self.step(system, self.plan.idle, IDLE_RATE))
         finally:
             await system.stop()
+
+    def keep(self, name: str, stage: str, measured: Any) -> None:
+        """Called once it is measured: what an interruption cut off leaves no trace."""
+        self.found[name][stage].append(measured)
 
     async def step(self, system: System, count: int, rate: float = 0.0) -> dict[str, Any]:
         first, self._next = self._next, self._next + count
@@ -128,9 +131,9 @@ class Run:
         model = ("--model", str(DEFAULT_MODEL), "--feed", str(self.feed))
         first = self._next + self.plan.warm
         part = ("--first", str(first), "--count", str(self.plan.saturation))
-        self.found["bare"]["saturation"].append(await python("tests.benchmarks.worker.ceiling", *model, *part))
+        self.keep("bare", "saturation", await python("tests.benchmarks.worker.ceiling", *model, *part))
         part = ("--first", str(first), "--count", str(self.plan.idle), "--single")
-        self.found["bare"]["idle"].append(await python("tests.benchmarks.worker.ceiling", *model, *part))
+        self.keep("bare", "idle", await python("tests.benchmarks.worker.ceiling", *model, *part))
 
     async def difference(self, server: Server, first: int) -> float:
         arguments = ("--model", str(DEFAULT_MODEL), "--feed", str(self.feed), "--first", str(first))
@@ -155,7 +158,7 @@ class Run:
         await system.start()
         try:
             await self.step(system, self.plan.warm)
-            self.found["scaling"][stage].append(await self.step(system, posts or self.plan.saturation))
+            self.keep("scaling", stage, await self.step(system, posts or self.plan.saturation))
         finally:
             await system.stop()
 
