@@ -55,7 +55,6 @@ async def start_store(log_path: Path, keep: Path | None) -> tuple[Child, str]:
             binary,
             *("--bind", "127.0.0.1", "--port", str(port)),
             *("--maxmemory-policy", "noeviction"),  # an evicted receipt would let its post count twice
-            *("--hash-max-listpack-value", "128"),  # a minute of thousands of posts packs to more than the usual 64
             *("--save", ""),
             *kept,
         ]
