@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ingest.contract import Label, Post
 from ingest.errors import BadSource
-from ingest.sources.items import Picture
+from ingest.sources.items import Item, Kind, Picture, in_thread
 
 START: Final = datetime(2016, 1, 1, tzinfo=UTC)
 NO_TIME: Final = "no time in the data set: posts stand one second apart"
@@ -64,34 +65,50 @@ class Row(NamedTuple):
     values: dict[str, Any]
 
 
-class SplitParquet:
-    """The rows of some splits. Raises BadSource for a file that lacks a column, or has no such split."""
+class SplitParquet(ABC):
+    """A data set in a Parquet file with a column `split`; `split` chooses one split, None takes all.
 
-    def __init__(self, path: Path, columns: Collection[str], *, split: str | None, rows_per_chunk: int) -> None:
-        self._path, self._rows_per_chunk = path, rows_per_chunk
+    columns: what a file must have; optional_columns: what is read where it is there; rows_per_chunk: at a time.
+    Raises BadSource for a file that lacks a column, or has no such split.
+    """
+
+    kind: Kind = "replay"
+    format: str
+    columns: frozenset[str]
+    optional_columns: frozenset[str] = frozenset()
+    rows_per_chunk: int
+
+    def __init__(self, path: Path, *, split: str | None = None) -> None:
+        self.name = str(path)
+        self._path = path
         try:
             with pq.ParquetFile(path) as file:
-                missing = {*columns, "split"} - set(file.schema_arrow.names)
+                missing = {*self.columns, "split"} - set(file.schema_arrow.names)
                 if missing:
                     raise BadSource(f"{path} lacks the column {', '.join(sorted(missing))}")
                 groups = (file.read_row_group(group, columns=["split"]) for group in range(file.num_row_groups))
                 named = {name for group in groups for name in group["split"].unique().to_pylist()}
         except (OSError, pa.ArrowException) as error:
             raise BadSource(f"cannot read {path} as Parquet: {error}") from error
-        self._columns = [*sorted({*columns, "split"})]
         self._splits = chosen_splits({str(name) for name in named}, split, path)
 
-    def rows(self, extra: Collection[str] = ()) -> Iterator[Row]:
-        """`extra`: columns read where they are there. Raises BadSource where the file turns out to be damaged."""
+    @abstractmethod
+    def item(self, row: Row) -> Item: ...
+
+    def __aiter__(self) -> AsyncGenerator[Item, None]:
+        """Raises BadSource where the file turns out to be damaged."""
+        return in_thread(map(self.item, self._rows()), chunk=self.rows_per_chunk)
+
+    def _rows(self) -> Iterator[Row]:
         try:
             with pq.ParquetFile(self._path) as file:
-                columns = [*self._columns, *sorted(set(extra) & set(file.schema_arrow.names))]
-                yield from self._rows(file, columns)
+                optional = self.optional_columns & set(file.schema_arrow.names)
+                yield from self._rows_of(file, sorted({*self.columns, "split", *optional}))
         except (OSError, pa.ArrowException) as error:
             raise BadSource(f"cannot read {self._path} as Parquet: {error}") from error
 
     def count(self) -> int:
-        """How many rows there are of these splits. Raises BadSource as `rows` does."""
+        """How many rows there are of these splits. Raises BadSource as reading does."""
         try:
             with pq.ParquetFile(self._path) as file:
                 groups = (file.read_row_group(group, columns=["split"]) for group in range(file.num_row_groups))
@@ -99,7 +116,7 @@ class SplitParquet:
         except (OSError, pa.ArrowException) as error:
             raise BadSource(f"cannot read {self._path} as Parquet: {error}") from error
 
-    def _rows(self, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
+    def _rows_of(self, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
         number = 0
         for group in range(file.num_row_groups):
             # Pictures of other splits are most of the file: their row groups are not read at all.
@@ -107,7 +124,7 @@ class SplitParquet:
             if self._splits.isdisjoint(splits):
                 number += len(splits)
                 continue
-            for batch in file.iter_batches(self._rows_per_chunk, row_groups=[group], columns=columns):
+            for batch in file.iter_batches(self.rows_per_chunk, row_groups=[group], columns=columns):
                 for values in batch.to_pylist():
                     number += 1
                     if str(values["split"]) in self._splits:

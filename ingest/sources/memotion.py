@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ingest.contract import Label
 from ingest.errors import BadSource
-from ingest.sources.data_set import NO_TIME, SplitParquet, pictures_in, post_of
+from ingest.sources.data_set import NO_TIME, Row, SplitParquet, pictures_in, post_of
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread
 from ingest.sources.lines import Lines
 
@@ -30,21 +30,16 @@ LABELS: Final[dict[str, Label]] = {
 _NEEDED: Final = ("image_name", "text_ocr", "text_corrected", "overall_sentiment")
 
 
-class MemotionParquet:
-    """Rows of the Parquet layout; `split` chooses one split, None takes all."""
-
-    kind: Kind = "replay"
+class MemotionParquet(SplitParquet):
     format = "Memotion, Parquet"
+    columns = COLUMNS
+    rows_per_chunk = ROWS_PER_CHUNK
 
-    def __init__(self, path: Path, *, split: str | None = None) -> None:
-        self.name = str(path)
-        self._table = SplitParquet(path, COLUMNS, split=split, rows_per_chunk=ROWS_PER_CHUNK)
-
-    def count(self) -> int:
-        return self._table.count()
-
-    def __aiter__(self) -> AsyncGenerator[Item, None]:
-        return in_thread((_row_draft(row.number, row.values) for row in self._table.rows()), chunk=ROWS_PER_CHUNK)
+    def item(self, row: Row) -> Item:
+        values = row.values
+        pictures = (Picture(data=values["image"]),) if values["image"] else ()
+        text = values["text"] or values["text_ocr"] or ""
+        return _draft(row.number, str(values["id"]), text, values["label"] or "", pictures, ())
 
 
 class MemotionFolder:
@@ -95,11 +90,6 @@ class MemotionFolder:
 
 def _text(lines: Lines) -> Iterator[str]:
     return (line.decode("utf-8", "replace") for line in lines)
-
-
-def _row_draft(number: int, row: dict[str, Any]) -> Draft:
-    pictures = (Picture(data=row["image"]),) if row["image"] else ()
-    return _draft(number, str(row["id"]), row["text"] or row["text_ocr"] or "", row["label"] or "", pictures, ())
 
 
 def _draft(

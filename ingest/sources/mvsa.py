@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ingest.contract import Label
 from ingest.errors import BadSource
-from ingest.sources.data_set import NO_TIME, SplitParquet, post_of
+from ingest.sources.data_set import NO_TIME, Row, SplitParquet, post_of
 from ingest.sources.items import Draft, Item, Kind, Picture, Skipped, in_thread, label_of
 
 ROWS_PER_CHUNK: Final = 32
@@ -21,22 +21,19 @@ LABEL_FILE: Final = "labelResultAll.txt"
 COLUMNS: Final = frozenset({"id", "split", "text", "label", "image"})
 
 
-class MvsaParquet:
-    """Rows of the Parquet layout; `split` chooses one split, None takes all."""
-
-    kind: Kind = "replay"
+class MvsaParquet(SplitParquet):
     format = "MVSA, Parquet"
+    columns = COLUMNS
+    optional_columns = frozenset({"width", "height"})
+    rows_per_chunk = ROWS_PER_CHUNK
 
-    def __init__(self, path: Path, *, split: str | None = None) -> None:
-        self.name = str(path)
-        self._table = SplitParquet(path, COLUMNS, split=split, rows_per_chunk=ROWS_PER_CHUNK)
-
-    def count(self) -> int:
-        return self._table.count()
-
-    def __aiter__(self) -> AsyncGenerator[Item, None]:
-        rows = self._table.rows(extra=("width", "height"))
-        return in_thread((_parquet_draft(row.values, row.number) for row in rows), chunk=ROWS_PER_CHUNK)
+    def item(self, row: Row) -> Item:
+        values = row.values
+        pictures: tuple[Picture, ...] = ()
+        if values["image"]:
+            pictures = (Picture(data=values["image"], width=values.get("width"), height=values.get("height")),)
+        post = post_of("mvsa", str(values["id"]), row.number, values["text"] or "", label_of(values["label"] or ""))
+        return Draft(post=post, pictures=pictures, warnings=(NO_TIME,))
 
 
 class MvsaFolder:
@@ -96,13 +93,3 @@ def joint_label(pairs: list[list[str]]) -> Label | None:
 def _majority(labels: list[Label | None]) -> Label | None:
     label, votes = Counter(labels).most_common(1)[0]
     return label if len(labels) == 1 or votes >= 2 else None
-
-
-def _parquet_draft(row: dict[str, Any], number: int) -> Item:
-    pictures: tuple[Picture, ...] = ()
-    if row["image"]:
-        pictures = (Picture(data=row["image"], width=row.get("width"), height=row.get("height")),)
-    label = label_of(row["label"] or "")
-    return Draft(
-        post=post_of("mvsa", str(row["id"]), number, row["text"] or "", label), pictures=pictures, warnings=(NO_TIME,)
-    )

@@ -6,14 +6,12 @@ The corpus wrote a comma of one tweet in nine as \u002c and a quote as \"": that
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from ingest.contract import Post
 from ingest.sources.data_set import START, Row, SplitParquet
-from ingest.sources.items import Draft, Item, Kind, in_thread, label_of
+from ingest.sources.items import Draft, Item, label_of
 from ingest.sources.times import EventTime, event_time
 
 ROWS_PER_CHUNK: Final = 1000
@@ -22,21 +20,27 @@ COLUMNS: Final = frozenset({"id", "split", "text", "label", "created_at_ms"})
 _ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
-class TweetSentiment:
-    """Rows of the file; `split` chooses one split, None takes all."""
-
-    kind: Kind = "replay"
+class TweetSentiment(SplitParquet):
     format = "tweet sentiment, Parquet"
+    columns = COLUMNS
+    rows_per_chunk = ROWS_PER_CHUNK
 
-    def __init__(self, path: Path, *, split: str | None = None) -> None:
-        self.name = str(path)
-        self._table = SplitParquet(path, COLUMNS, split=split, rows_per_chunk=ROWS_PER_CHUNK)
-
-    def count(self) -> int:
-        return self._table.count()
-
-    def __aiter__(self) -> AsyncGenerator[Item, None]:
-        return in_thread(map(_item, self._table.rows()), chunk=ROWS_PER_CHUNK)
+    def item(self, row: Row) -> Item:
+        values = row.values
+        native_id = str(values["id"])
+        created = values["created_at_ms"]
+        found = event_time(native_id, str(created) if created is not None else None)
+        if found is None:  # the validation split comes without the tweets' ids
+            found = EventTime(START + timedelta(seconds=row.number), NO_TIME)
+        post = Post(
+            id=f"x:{native_id}",
+            source="x",
+            created_at=found.at,
+            ingested_at=datetime.now(UTC),
+            text=unescape(values["text"] or ""),
+            label=label_of(values["label"] or ""),
+        )
+        return Draft(post=post, warnings=(found.warning,) if found.warning else ())
 
 
 def unescape(text: str) -> str:
@@ -45,21 +49,3 @@ def unescape(text: str) -> str:
     plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text).replace('\\""', '"')
     # Two escapes may be one emoji; half of one is no text.
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _item(row: Row) -> Item:
-    values = row.values
-    native_id = str(values["id"])
-    created = values["created_at_ms"]
-    found = event_time(native_id, str(created) if created is not None else None)
-    if found is None:  # the validation split comes without the tweets' ids
-        found = EventTime(START + timedelta(seconds=row.number), NO_TIME)
-    post = Post(
-        id=f"x:{native_id}",
-        source="x",
-        created_at=found.at,
-        ingested_at=datetime.now(UTC),
-        text=unescape(values["text"] or ""),
-        label=label_of(values["label"] or ""),
-    )
-    return Draft(post=post, warnings=(found.warning,) if found.warning else ())
