@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from inference_worker.consumer import CHUNK, Chunk, ChunkConsumer
-from inference_worker.contract import CUT_HEADER
+from inference_worker.contract import CUT_HEADER, MAX_LETTER_BYTES
 from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Predictor
 from inference_worker.settings import Settings
@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 STATE_EVERY_S = 2.0
 COMMIT_EVERY_S = 1.0
 DEAD_LETTER_RETRY_S = 1.0
-MAX_LETTER_BYTES = 4 << 20
-"""A letter is larger than its record by its headers; by default clients and topics take 1 MB of either."""
 NO_RUN = "none"
 EXIT_STALLED = 3
 EXIT_FAILED = 4

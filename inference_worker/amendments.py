@@ -9,27 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from inference_worker.contract import (
     ALL,
-    TAIL_KEPT,
     Counters,
     Prediction,
     Results,
     decode_prediction,
     encode_prediction,
 )
+from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
 from ingest.contract import Label
 
-SCRIPT: Final = (Path(__file__).parent / "store.lua").read_text(encoding="utf-8")
 TRIES: Final = 20
 """So often a change is computed anew because the post was changed meanwhile."""
-_FIRST_BLOB: Final = 7
-"""Index of the first blob among the script's arguments."""
 
 
 class NotRetained(LookupError):
@@ -125,14 +121,9 @@ def _amend(results: Results, before: bytes, after: Prediction, correction: bytes
         after.id,
         Counters.of(after),
         (ALL, *after.topics),
-        _FIRST_BLOB,
-        _FIRST_BLOB + 1,
-        _FIRST_BLOB + 2 if correction is not None else None,
+        FIRST_BLOB,
+        FIRST_BLOB + 1,
+        FIRST_BLOB + 2 if correction is not None else None,
     )
-    as_long_as_before = 0
-    packed = msgspec.msgpack.encode(([entry], {}))  # nothing is new
-    (outcome,) = results.redis.register_script(SCRIPT)(
-        keys=[keys.counters],
-        args=[keys.prefix, packed, as_long_as_before, as_long_as_before, 0, TAIL_KEPT, *blobs],
-    )
+    (outcome,) = results.redis.register_script(SCRIPT)(keys=[keys.counters], args=arguments(keys, [entry], blobs))
     return bool(outcome == b"amended")

@@ -31,6 +31,8 @@ TAIL_SHOWN: Final = 100
 TAIL_KEPT: Final = 3 * TAIL_SHOWN
 """Three times what is shown is kept, so that deletions leave no holes."""
 EMBEDDING_SIZE: Final = 32
+MAX_LETTER_BYTES: Final = 4 << 20
+"""A dead letter is larger than its record by its headers; by default clients and topics take 1 MB of either."""
 CUT_HEADER: Final = "cut"
 """Kafka header of a dead letter whose record was too large for the topic, and is not in it: how many bytes it had."""
 HOUR_S: Final = 3600

@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
-from inference_worker.contract import CUT_HEADER, TAIL_KEPT, DeadLetter, Results, name_of_letter, shard_of
+from inference_worker.contract import CUT_HEADER, MAX_LETTER_BYTES, DeadLetter, Results, name_of_letter, shard_of
+from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
 from ingest.contract import (
     PLACE_HEADER,
     RUN_HEADER,
@@ -34,14 +34,10 @@ from ingest.contract import (
     record_key,
 )
 
-SCRIPT: Final = (Path(__file__).parent / "store.lua").read_text(encoding="utf-8")
-MAX_RECORD_BYTES: Final = 4 << 20
 REQUEST_TIMEOUT_MS: Final = 10_000
 QUIET_S: Final = 0.5
 """The topic is read for so long past the end the broker told: the embedded one's falls short of its last batch."""
 STALLED_S: Final = 10.0
-_FIRST_BLOB: Final = 7
-"""Index of the first blob among the script's arguments."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ def drop(results: Results, place: str, letter: DeadLetter, *, rollup_retention_s
 @asynccontextmanager
 async def _producer(kafka: str) -> AsyncGenerator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(
-        bootstrap_servers=kafka, acks="all", max_request_size=MAX_RECORD_BYTES, request_timeout_ms=REQUEST_TIMEOUT_MS
+        bootstrap_servers=kafka, acks="all", max_request_size=MAX_LETTER_BYTES, request_timeout_ms=REQUEST_TIMEOUT_MS
     )
     try:
         await producer.start()
@@ -210,12 +206,11 @@ def _handle(
     name = name_of_letter(before.key, before.partition, before.offset)
     shards = results.shards()
     keys = shards[shard_of(name, len(shards))]
-    new = _FIRST_BLOB + 1 if after is not None else None
+    new = FIRST_BLOB + 1 if after is not None else None
     position = tuple(map(int, place.split(":")))
-    entry = (7, name, outcome, *position, before.run, _FIRST_BLOB, new, is_released)
+    entry = (7, name, outcome, *position, before.run, FIRST_BLOB, new, is_released)
     blobs = [msgspec.msgpack.encode(letter) for letter in (before, after) if letter is not None]
     (answer,) = results.redis.register_script(SCRIPT)(
-        keys=[keys.counters],
-        args=[keys.prefix, msgspec.msgpack.encode(([entry], {})), rollup_retention_s, 0, 0, TAIL_KEPT, *blobs],
+        keys=[keys.counters], args=arguments(keys, [entry], blobs, rollups_live_s=rollup_retention_s)
     )
     return bool(answer == outcome.encode())

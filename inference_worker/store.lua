@@ -329,7 +329,7 @@ local function write_post(entry, receipt)
     result = call('XADD', RESULTS, '*', 'p', prediction)
   end
   watermark = math.max(watermark, created_ms)
-  if is_old[id] then is_old[id] = nil end
+  is_old[id] = nil
   remember(id, ARGV[blob + 1] .. cmsgpack.pack(result, author), created_ms)
   if author then index(author, id, entry[5]) end
 end

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +18,6 @@ from redis.exceptions import RedisError
 from inference_worker.contract import (
     ALL,
     RECEIPT_FIELDS,
-    TAIL_KEPT,
     Counters,
     DeadLetter,
     Keys,
@@ -34,15 +32,13 @@ from inference_worker.contract import (
     workers_key,
 )
 from inference_worker.errors import StoreUnavailable
+from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
 from inference_worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SCRIPT = (Path(__file__).parent / "store.lua").read_text()
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
 STATE_TTL_S = 15
-FIRST_BLOB = 7
-"""Index of the first blob among the script's arguments."""
 FORGET_STEP = 200
 """About as many of an author's posts are taken out in one call, which then holds Redis for some milliseconds."""
 TELL_UNSEEN_S = 60.0
@@ -242,15 +238,15 @@ class Store:
     async def _call(self, shard: int, call: _Call) -> list[bytes]:
         """One call of the script, repeated until Redis took it; one outcome per entry."""
         settings, keys = self.settings, self._shards[shard]
-        args: list[Any] = [
-            keys.prefix,
-            call.packed(),
-            settings.rollup_retention_s,
-            settings.post_retention_s,
-            settings.results_kept,
-            TAIL_KEPT,
-            *call.blobs,
-        ]
+        args = arguments(
+            keys,
+            call.entries,
+            call.blobs,
+            announced=call.announced(),
+            rollups_live_s=settings.rollup_retention_s,
+            posts_live_s=settings.post_retention_s,
+            results_kept=settings.results_kept,
+        )
         wait_s = RETRY_FIRST_S
         while True:
             try:
@@ -300,13 +296,12 @@ class _Call:
     blobs: list[bytes] = field(default_factory=list)
     shares: dict[int, dict[str, list[Counters]]] = field(default_factory=dict)
 
-    def packed(self) -> bytes:
-        """The entries, and what the posts among them add up to if all are new."""
-        announced = {
+    def announced(self) -> dict[int, dict[str, list[int]]]:
+        """What the posts add up to if all are new."""
+        return {
             minute: {topic: list(map(sum, zip(*shares, strict=True))) for topic, shares in topics.items()}
             for minute, topics in self.shares.items()
         }
-        return _encoder.encode((self.entries, announced))
 
     def add(self, write: PostWrite) -> None:
         index = FIRST_BLOB + len(self.blobs)

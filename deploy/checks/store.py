@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-import msgspec
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
@@ -14,8 +13,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from deploy.checks.finding import CannotTell, Check, Deployment, Finding, fail, of_bytes, ok, warn
 from deploy.settings import masked
-from inference_worker.contract import TAIL_KEPT, Keys, NewerResults, Results, UnknownNamespace
-from inference_worker.store import SCRIPT
+from inference_worker.contract import Keys, NewerResults, Results, UnknownNamespace
+from inference_worker.script import SCRIPT, arguments
 
 TIMEOUT_S: Final = 5.0
 OLDEST: Final = 7
@@ -114,9 +113,7 @@ def script(deployment: Deployment) -> Finding:
     keys = Keys(deployment.worker.namespace, 0)
     with redis_of(deployment) as redis:
         try:
-            redis.register_script(SCRIPT)(
-                keys=[keys.counters], args=[keys.prefix, msgspec.msgpack.encode(([], {})), 0, 0, 0, TAIL_KEPT]
-            )
+            redis.register_script(SCRIPT)(keys=[keys.counters], args=arguments(keys, []))
         except RedisError as error:
             if isinstance(error, RedisConnectionError | RedisTimeoutError):
                 raise
