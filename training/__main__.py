@@ -1,18 +1,27 @@
-"""`python -m training train|export|evaluate|bench|figure`; the shipped model's recipe stands in training/train.py."""
+"""`python -m training train|teach|export|…`; the shipped model's recipe stands in training/train.py."""
 
 import argparse
 import logging
 import sys
+from typing import Any
 
-from training import bench, evaluate, export, train
+from training import bench, evaluate, export, teach, train, unpacking
 from training.config import BadConfig
 from training.figures import command as figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training")
-    commands = parser.add_subparsers(required=True, metavar="train | export | evaluate | bench | figure")
-    modules = {"train": train, "export": export, "evaluate": evaluate, "bench": bench, "figure": figure}
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    modules: dict[str, Any] = {
+        "train": train,
+        "unpack": unpacking,
+        "teach": teach,
+        "export": export,
+        "evaluate": evaluate,
+        "bench": bench,
+        "figure": figure,
+    }
     for name, module in modules.items():
         command = commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         module.add_arguments(command)

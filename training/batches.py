@@ -15,6 +15,7 @@ from torch import Tensor
 from training.datasets.example import Example
 
 if TYPE_CHECKING:
+    from training.distillation import Teacher
     from training.views import FrozenViews
 
 MAX_TOKENS = 96
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     pixel_values: Tensor | None  # (B, 3, H, W) float32
     labels: Tensor  # (B,) int64
     early_image: Tensor | None = None  # (B, C, h, w) float32, in place of pixel_values: see training/views.py
+    taught: Tensor | None = None  # (B, K, C) float32: what a teacher says of each, see training/distillation.py
 
     def split(self, parts: int) -> list["Batch"]:
         """Up to `parts` batches of nearly the same number of rows."""
@@ -46,9 +48,12 @@ class Batch(NamedTuple):
 class Collator:
     """Makes batches; keeps word pieces and decoded pictures (some 260 kB each), so that a second epoch decodes none."""
 
-    def __init__(self, tokenizer: Tokenizer, *, views: "FrozenViews | None" = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, views: "FrozenViews | None" = None, teacher: "Teacher | None" = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._views = views
+        self._teacher = teacher
         self._tokenizer.enable_truncation(max_length=MAX_TOKENS)
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._encoded: dict[str, list[int]] = {}
@@ -66,7 +71,8 @@ class Collator:
             crops = [center_crop(one) if generator is None else crop(one, generator) for one in pictures]
             pixel_values = normalise(np.stack(crops))
         labels = torch.tensor([example.label for example in examples])
-        return Batch(input_ids, attention_mask, pixel_values, labels, early_image)
+        taught = self._teacher.batch(examples) if self._teacher is not None else None
+        return Batch(input_ids, attention_mask, pixel_values, labels, early_image, taught)
 
     def length(self, example: Example) -> int:
         """Word pieces of the example's text, [CLS] and [SEP] included; 0 without text."""

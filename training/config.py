@@ -17,7 +17,7 @@ SMALL: Final = ("all-MiniLM-L6-v2", "EfficientNet-Lite0")
 """Text and image encoder of preset `small`, whose weights come with the train extra."""
 CLIP: Final = "clip-vit-base-patch32"
 """Text and image encoder at once: one vector a text and a picture, in one space."""
-TEXT_ENCODERS: Final = (SMALL[0], "bert-base-uncased", "roberta-base", CLIP)
+TEXT_ENCODERS: Final = (SMALL[0], "e5-small-v2", "bert-base-uncased", "roberta-base", CLIP)
 IMAGE_ENCODERS: Final = (SMALL[1], "resnet50", "vgg19", "vit_base_patch16_224", CLIP)
 Imbalance = Literal["none", "class weights", "over-sampling", "focal"]
 

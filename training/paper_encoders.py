@@ -33,7 +33,7 @@ from training.encoders import (
 from training.feature_cache import FrozenEncoders
 from training.weights import MissingWeights, Weights, find_weights
 
-TEXT_NETWORKS: Final = {"bert-base-uncased": BertModel, "roberta-base": RobertaModel}
+TEXT_NETWORKS: Final = {"e5-small-v2": BertModel, "bert-base-uncased": BertModel, "roberta-base": RobertaModel}
 
 
 class CLIPTextEncoder(nn.Module):

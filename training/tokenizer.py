@@ -24,7 +24,7 @@ EMOJI = {
 
 
 def text_normalizer() -> Normalizer:
-    """Web text to plain lower-case words: entities, addresses, handles, retweet marks and emoji become words."""
+    """Web text to plain lower-case words, entities, addresses, handles, emoji and drawn-out letters among them."""
     steps: list[Normalizer] = [
         NFC(),
         Replace(Regex("&amp;"), "&"),
@@ -36,8 +36,10 @@ def text_normalizer() -> Normalizer:
         Replace(Regex(r"^\s*RT\s+@\w+:?"), " "),
         Replace(Regex(r"\bhttps?(:\S*|…?$)|\bwww\.\S+|\bhtt?$"), " http "),
         Replace(Regex(r"@\w+"), " user "),
+        Replace(Regex("[\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"), ""),  # what joins and tints parts of an emoji
         *(Replace(Regex(f"[{emoji}]"), word) for word, emoji in EMOJI.items()),
         BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True),
+        Replace(Regex(r"(?<=([a-z])\1)\1+"), ""),  # no word has a letter three times in a row: soooo is soo
     ]
     return Sequence(steps)
 

@@ -18,24 +18,39 @@ import argparse
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from training.batches import Batch, Collator, score_all, shuffled_batches
+from training.config import BadConfig
 from training.datasets.example import Example
 from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
-from training.encoders import small_image_encoder, small_text_encoder, small_tokenizer_file
-from training.loop import fit, parameter_groups
+from training.distillation import read_teacher
+from training.encoders import (
+    SMALL_TEXT_NAME,
+    TextEncoder,
+    quick_to_train,
+    small_image_encoder,
+    small_text_encoder,
+    small_tokenizer,
+    small_tokenizer_file,
+)
+from training.loop import Precision, fit, parameter_groups
 from training.metrics import classification_report, softmax
 from training.models.mdse import MDSE
+from training.paper_encoders import paper_text_encoder
 from training.tokenizer import build_tokenizer
 from training.views import frozen_views
+from training.weights import find_weights
 
 log = logging.getLogger(__name__)
+
+TEXT_ENCODERS = (SMALL_TEXT_NAME, "e5-small-v2", "bert-base-uncased")
+"""They read the same word pieces."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop-after", type=int, help="make so many of the epochs; the same command later goes on")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--text-lr", type=float, default=1e-4)
+    parser.add_argument(
+        "--layer-decay", type=float, default=1.0, help="factor of --text-lr from a layer to the one below it"
+    )
     parser.add_argument("--image-lr", type=float, default=1e-4)
     parser.add_argument("--head-lr", type=float, default=3e-4, help="rate of everything but the encoders")
     parser.add_argument("--weight-decay", type=float, default=0.01)
@@ -68,6 +86,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--averaging", type=float, help="decay a step of the moving average of weights (default: none)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="threads that share each batch")
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="of the products; bfloat16 is twice as fast where the processor has matrix units for it",
+    )
+    parser.add_argument(
+        "--text-encoder",
+        choices=(SMALL_TEXT_NAME, "e5-small-v2", "bert-base-uncased"),
+        default=SMALL_TEXT_NAME,
+        help="others: as a teacher",
+    )
+    parser.add_argument("--weights", type=Path, help="folder of other text encoders' weights (see training/weights.py)")
+    parser.add_argument(
+        "--teacher", type=Path, action="append", default=[], help="file of `teach`; of several, the mean counts"
+    )
+    parser.add_argument("--trust", type=float, default=0.7, help="share of the teacher in the targets, of 1")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -77,8 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--views keeps what frozen stages make of pictures: give --mvsa and --frozen-image-stages too")
     torch.set_num_threads(1)  # the workers below are the parallelism
     torch.manual_seed(arguments.seed)
-    config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
-    config.pop("run_command", None)
+    config = {name: _plain(value) for name, value in vars(arguments).items() if name != "run_command"}
     tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
     mvsa = read_mvsa(arguments.mvsa).splits if arguments.mvsa else {}
     model = build_model(config)
@@ -88,10 +122,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.views:
         with_picture = [*mvsa.get("train", []), *mvsa.get("validation", [])]
         views = frozen_views(model.image_encoder, with_picture, views=arguments.views, folder=arguments.view_cache)
-    collator = Collator(build_tokenizer(small_tokenizer_file()), views=views)
+    teacher = read_teacher(arguments.teacher) if arguments.teacher else None
+    collator = Collator(build_tokenizer(small_tokenizer_file()), views=views, teacher=teacher)
     groups = parameter_groups(
         model,
-        learning_rates={"text_encoder.": arguments.text_lr, "image_encoder.": arguments.image_lr},
+        learning_rates=_text_rates(model, arguments.text_lr, arguments.layer_decay)
+        | {"image_encoder.": arguments.image_lr},
         default=arguments.head_lr,
         weight_decay=arguments.weight_decay,
     )
@@ -131,22 +167,49 @@ def run(arguments: argparse.Namespace) -> None:
         run=arguments.run,
         config=config,
         workers=arguments.workers,
+        precision=arguments.precision,
         averaging=arguments.averaging,
         stop_after=arguments.stop_after,
     )
     log.info("best epoch of %s: %s", arguments.run, best)
 
 
+def _plain(value: Any) -> Any:
+    """What a checkpoint may hold in the place of an argument."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def build_model(config: dict[str, Any]) -> MDSE:
-    """MDSE on the `small` encoders with the loss weights of a run's config."""
+    """MDSE on the `small` encoders, or a teacher's text encoder, with the loss weights of a run's config."""
     return MDSE(
-        text_encoder=small_text_encoder(frozen_layers=config["frozen_text_layers"]),
+        text_encoder=_text_encoder(config),
         image_encoder=small_image_encoder(frozen_stages=config["frozen_image_stages"]),
         macl_weight=config["macl_weight"],
         text_loss_weight=config["text_loss_weight"],
         image_loss_weight=config["image_loss_weight"],
         label_smoothing=config["label_smoothing"],
+        trust=config["trust"],
     )
+
+
+def _text_rates(model: MDSE, rate: float, decay: float) -> dict[str, float]:
+    """Learning rates by prefix: what lies deeper keeps more of what it knew (Howard & Ruder, ACL 2018)."""
+    layers = len(model.text_encoder.bert.encoder.layer)
+    rates = {f"text_encoder.bert.encoder.layer.{n}.": rate * decay ** (layers - 1 - n) for n in range(layers)}
+    return rates | {"text_encoder.": rate * decay**layers}
+
+
+def _text_encoder(config: dict[str, Any]) -> TextEncoder:
+    frozen_layers: int = config["frozen_text_layers"]
+    if config["text_encoder"] == SMALL_TEXT_NAME:
+        return small_text_encoder(frozen_layers=frozen_layers)
+    folder = Path(config["weights"]) if config["weights"] else None
+    tokenizer, encoder = paper_text_encoder(find_weights(config["text_encoder"], folder), frozen_layers=frozen_layers)
+    if not isinstance(encoder, TextEncoder) or tokenizer.get_vocab() != small_tokenizer().get_vocab():
+        raise BadConfig(f"{config['text_encoder']} reads other word pieces than {SMALL_TEXT_NAME}: give a BERT uncased")
+    return quick_to_train(encoder)
 
 
 def start_from(model: MDSE, checkpoint: Path) -> None:

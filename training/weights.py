@@ -33,6 +33,7 @@ class Published:
 PUBLISHED: Final = {
     "bert-base-uncased": Published("google-bert/bert-base-uncased", "model_type", "bert", reads_text=True),
     "roberta-base": Published("FacebookAI/roberta-base", "model_type", "roberta", reads_text=True),
+    "e5-small-v2": Published("intfloat/e5-small-v2", "model_type", "bert", reads_text=True),
     "clip-vit-base-patch32": Published("openai/clip-vit-base-patch32", "model_type", "clip", reads_text=True),
     "resnet50": Published("timm/resnet50.tv_in1k", "architecture", "resnet50", reads_text=False),
     "vgg19": Published("timm/vgg19.tv_in1k", "architecture", "vgg19", reads_text=False),

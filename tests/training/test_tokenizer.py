@@ -30,6 +30,11 @@ def tokenizer() -> Tokenizer:
         ("it’s", "it ' s"),
         ("cut off htt", "cut off http"),
         ("ART @bob", "art user"),
+        ("so coooool", "so cool"),
+        ("HAPPYYYY", "happy ##y"),
+        ("good👍🏿", "good great"),
+        ("so❤️\u200d🔥hot", "so love great hot"),
+        ("#TooGood", "# too ##good"),
     ],
 )
 def test_normaliser_turns_web_text_into_words(tokenizer: Tokenizer, text: str, words: str) -> None:

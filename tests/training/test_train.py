@@ -63,6 +63,27 @@ def test_train_command_goes_from_tweets_to_whole_posts(
     assert torch.load(whole / "best.pt", weights_only=True)["config"]["init"] == str(text / "best.pt")
 
 
+def test_one_run_teaches_another(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mvsa, tweets = corpora
+    first, second, opinions = tmp_path / "first", tmp_path / "second", tmp_path / "opinions.npz"
+
+    def training(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+        main()
+
+    learn = ("train", "--tweets", tweets, "--epochs", 1, "--batch-size", 6, "--precision", "bfloat16")
+    training(*learn, "--run", first)
+    training("teach", "--checkpoint", first / "best.pt", "--tweets", tweets, "--out", opinions)
+    training(*learn, "--run", second, "--teacher", opinions)
+    losses = [json.loads((run / "history.jsonl").read_text())["train_loss"] for run in (first, second)]
+    assert losses[0] != losses[1]  # the same seed, order and start: what differs is what was to be learned
+    with pytest.raises(SystemExit):
+        training("teach", "--checkpoint", first / "best.pt", "--mvsa", mvsa, "--out", opinions)
+    assert "learned from tweets alone" in capsys.readouterr().err
+
+
 def test_three_commands_lead_from_the_owners_folder_to_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.batches import Batch
+from training.distillation import KINDS, blended
 from training.losses import macl
 
 
@@ -132,10 +133,11 @@ class MDSE(nn.Module):
         image_loss_weight: float = 0.5,
         macl_weight: float = 0.1,
         label_smoothing: float = 0.0,
+        trust: float = 0.7,
     ) -> None:
         super().__init__()
         self.text_loss_weight, self.image_loss_weight = text_loss_weight, image_loss_weight
-        self.macl_weight, self.label_smoothing = macl_weight, label_smoothing
+        self.macl_weight, self.label_smoothing, self.trust = macl_weight, label_smoothing, trust
         self.text_encoder: Any = text_encoder
         self.image_encoder: Any = image_encoder
         self.text_projection = _projection(text_encoder.width, width)
@@ -223,19 +225,26 @@ class MDSE(nn.Module):
         )
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of what the batch allows; for whole posts L_SC + MACL (eq. 9-11) + caption and image heads."""
+        """Cross-entropy of what the batch allows; for whole posts L_SC + MACL (eq. 9-11) + caption and image heads.
+
+        Where a teacher has an opinion of a kind of answer, it counts for `trust` of the label.
+        """
         output = self(batch.input_ids, batch.attention_mask, batch.pixel_values, batch.early_image)
 
-        def cross_entropy(logits: Tensor | None) -> Tensor:
-            return functional.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        def cross_entropy(logits: Tensor, kind: str) -> Tensor:
+            taught = None if batch.taught is None else batch.taught[:, KINDS.index(kind)]
+            targets = blended(batch.labels, taught, trust=self.trust, classes=logits.shape[1])
+            return functional.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
 
         if output.fused_logits is None or output.sentiments is None:
-            return cross_entropy(output.text_logits if output.text_logits is not None else output.image_logits)
+            if output.text_logits is not None:
+                return cross_entropy(output.text_logits, "text")
+            return cross_entropy(output.image_logits, "image")
         return (
-            cross_entropy(output.fused_logits)
+            cross_entropy(output.fused_logits, "both")
             + self.macl_weight * macl(list(output.sentiments), batch.labels)
-            + self.text_loss_weight * cross_entropy(output.caption_logits)
-            + self.image_loss_weight * cross_entropy(output.image_logits)
+            + self.text_loss_weight * cross_entropy(output.caption_logits, "caption")
+            + self.image_loss_weight * cross_entropy(output.image_logits, "image")
         )
 
 
