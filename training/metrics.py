@@ -27,20 +27,34 @@ def expected_calibration_error(labels: IntArray, probabilities: FloatArray, *, b
     return float(sum(gaps) / len(labels))
 
 
+def risk_coverage(labels: IntArray, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(confidence, accuracy), (N,) each, from the surest post on: at i, of the i + 1 posts that are as sure or surer.
+
+    Selective prediction (Geifman and El-Yaniv, NeurIPS 2017); the risk is 1 - accuracy.
+    """
+    confidence = probabilities.max(-1)
+    order = np.argsort(-confidence, kind="stable")
+    is_right = (probabilities.argmax(-1) == labels)[order]
+    return confidence[order], np.cumsum(is_right) / np.arange(1, len(labels) + 1)
+
+
 def coverage_at_accuracy(labels: IntArray, probabilities: FloatArray, target: float) -> tuple[float, float]:
     """(threshold, coverage): the lowest confidence above which at least `target` of the posts are right.
 
     Returns (1.0, 0.0) when no threshold reaches the target.
     """
-    confidence = probabilities.max(-1)
-    order = np.argsort(-confidence, kind="stable")
-    is_right = (probabilities.argmax(-1) == labels)[order]
-    accuracy = np.cumsum(is_right) / np.arange(1, len(labels) + 1)
+    confidence, accuracy = risk_coverage(labels, probabilities)
     reached = np.flatnonzero(accuracy >= target)
     if not len(reached):
         return 1.0, 0.0
     last = int(reached[-1])
-    return float(confidence[order[last]]), (last + 1) / len(labels)
+    return float(confidence[last]), (last + 1) / len(labels)
+
+
+def accuracy_at_coverage(labels: IntArray, probabilities: FloatArray, coverage: float) -> float:
+    """Of the surest posts, that share of all (at least one)."""
+    _, accuracy = risk_coverage(labels, probabilities)
+    return float(accuracy[max(1, round(coverage * len(labels))) - 1])
 
 
 def classification_report(labels: IntArray, probabilities: FloatArray) -> dict[str, float]:
