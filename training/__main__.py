@@ -5,7 +5,7 @@ import logging
 import sys
 from typing import Any
 
-from training import bench, evaluate, export, teach, train, unpacking
+from training import bench, evaluate, export, model_card, seeds, teach, train, unpacking
 from training.config import BadConfig
 from training.figures import command as figure
 
@@ -14,11 +14,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules: dict[str, Any] = {
-        "train": train,
         "unpack": unpacking,
+        "train": train,
         "teach": teach,
         "export": export,
+        "card": model_card,
         "evaluate": evaluate,
+        "seeds": seeds,
         "bench": bench,
         "figure": figure,
     }

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -22,11 +22,18 @@ from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
 from training.datasets.twins import twins_in
 from training.graphs import WEIGHTS_FILE, Weights, decode_weights
-from training.metrics import classification_report, softmax
+from training.hard_texts import score_hard_texts
+from training.judgement import judged
+from training.metrics import softmax
+from training.pictures import without_their_pictures
+from training.slices import slices
 
 GRAPHS = ("text_encoder", "image_encoder", "fusion")
 KINDS = ("text", "caption", "image", "both")
 Logits = dict[str, NDArray[np.float32]]
+Encoded = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Features (B, N, D) and logits (B, C)."""
+Metrics = dict[str, Any]
 
 
 class ExportedModel:
@@ -56,17 +63,32 @@ class ExportedModel:
     ) -> Logits:
         """One batch: logits by kind, and for whole posts text_map and image_map."""
         results: Logits = {}
-        if input_ids is not None:
-            feed = {"input_ids": input_ids, "attention_mask": attention_mask}
-            text_features, results["text"] = self.sessions["text_encoder"].run(None, feed)
+        if input_ids is not None and attention_mask is not None:
+            text_features, results["text"] = self.encode_text(input_ids, attention_mask)
         if pixel_values is not None:
-            feed = {"pixel_values": np.ascontiguousarray(pixel_values)}
-            image_features, results["image"] = self.sessions["image_encoder"].run(None, feed)
-        if input_ids is not None and pixel_values is not None:
-            feed = {"text_features": text_features, "attention_mask": attention_mask, "image_features": image_features}
-            names = ("both", "caption", "text_map", "image_map")
-            results |= dict(zip(names, self.sessions["fusion"].run(None, feed), strict=True))
+            image_features, results["image"] = self.encode_image(pixel_values)
+        if input_ids is not None and attention_mask is not None and pixel_values is not None:
+            results |= self.fuse(text_features, attention_mask, image_features)
         return results
+
+    def encode_text(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Encoded:
+        return self._run("text_encoder", input_ids=input_ids, attention_mask=attention_mask)
+
+    def encode_image(self, pixel_values: NDArray[np.float32]) -> Encoded:
+        return self._run("image_encoder", pixel_values=np.ascontiguousarray(pixel_values))
+
+    def fuse(
+        self,
+        text_features: NDArray[np.float32],
+        attention_mask: NDArray[np.int64],
+        image_features: NDArray[np.float32],
+    ) -> Logits:
+        """both, caption, text_map, image_map."""
+        feed = {"text_features": text_features, "attention_mask": attention_mask, "image_features": image_features}
+        return dict(zip(("both", "caption", "text_map", "image_map"), self._run("fusion", **feed), strict=True))
+
+    def _run(self, graph: str, **feed: NDArray[Any]) -> Any:
+        return self.sessions[graph].run(None, feed)
 
 
 def _session(file: Path, weights: Weights) -> onnxruntime.InferenceSession:
@@ -78,20 +100,39 @@ def _session(file: Path, weights: Weights) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def reports(labels: NDArray[np.int64], logits: Logits, temperatures: dict[str, float]) -> dict[str, dict[str, float]]:
-    return {kind: classification_report(labels, softmax(rows, temperatures[kind])) for kind, rows in logits.items()}
+class Confidence(NamedTuple):
+    """By input kind: the temperature, and the confidence under which a post abstains."""
+
+    temperatures: dict[str, float]
+    abstain_below: dict[str, float]
 
 
-def mvsa_test_reports(model: ExportedModel, mvsa: Corpus, temperatures: dict[str, float]) -> dict[str, Any]:
-    """The published test split, and what is left of it without the near twins of training posts."""
-    test = mvsa.splits["test"]
-    logits, labels = model.logits(test), labels_of(test)
-    is_new = ~np.array(twins_in(mvsa.splits["train"], test))
-    without = {kind: rows[is_new] for kind, rows in logits.items()}
+def reports(labels: NDArray[np.int64], logits: Logits, confidence: Confidence) -> dict[str, dict[str, Any]]:
     return {
-        "test": reports(labels, logits, temperatures),
-        "test_without_twins": reports(labels[is_new], without, temperatures),
+        kind: judged(labels, softmax(rows, confidence.temperatures[kind]), abstain_below=confidence.abstain_below[kind])
+        for kind, rows in logits.items()
     }
+
+
+def evidence(model: ExportedModel, confidence: Confidence, mvsa: Corpus | None, tweets: list[Example]) -> Metrics:
+    """What the card tells of posts that nothing was chosen by: MVSA-Single's test split, as published and without the
+    near twins of training posts, with other posts' pictures, by slices; tweets; texts of our own that are hard."""
+    found: Metrics = {"slices": {}}
+    if mvsa is not None:
+        test = mvsa.splits["test"]
+        logits, labels = model.logits(test), labels_of(test)
+        found["mvsa_single"] = {"test": reports(labels, logits, confidence)}
+        is_new = ~np.array(twins_in(mvsa.splits["train"], test))
+        if is_new.any():
+            without = {kind: rows[is_new] for kind, rows in logits.items()}
+            found["mvsa_single"]["test_without_twins"] = reports(labels[is_new], without, confidence)
+        found["slices"]["mvsa_single test"] = slices(test, logits["both"])
+        found["pictures"] = {"test": without_their_pictures(model, test)}
+    if tweets:
+        logits = model.logits(tweets)
+        found["tweet_sentiment"] = {"report": reports(labels_of(tweets), logits, confidence)}
+        found["slices"]["tweet_sentiment report"] = slices(tweets, logits["text"])
+    return found | {"hard_texts": score_hard_texts(model, confidence.temperatures["text"])}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,12 +145,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     description = json.loads((arguments.artifact / "artifact.json").read_text())
-    temperatures = {kind: description["calibration"][kind]["temperature"] for kind in KINDS}
-    model = ExportedModel(arguments.artifact)
-    found: dict[str, Any] = {"artifact": description["name"], "version": description["version"]}
-    if arguments.mvsa:
-        found["mvsa_single"] = mvsa_test_reports(model, read_mvsa(arguments.mvsa), temperatures)
-    if arguments.tweets:
-        rows = read_tweet_sentiment(arguments.tweets)["report"]
-        found["tweet_sentiment"] = {"report": reports(labels_of(rows), model.logits(rows), temperatures)}
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    confidence = Confidence(
+        {kind: description["calibration"][kind]["temperature"] for kind in KINDS}, description["abstain_below"]
+    )
+    mvsa = read_mvsa(arguments.mvsa) if arguments.mvsa else None
+    tweets = read_tweet_sentiment(arguments.tweets)["report"] if arguments.tweets else []
+    found = {"artifact": description["name"], "version": description["version"]}
+    found |= evidence(ExportedModel(arguments.artifact), confidence, mvsa, tweets)
+    sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

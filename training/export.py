@@ -5,7 +5,6 @@ here, once, after everything is fixed.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import subprocess
@@ -25,11 +24,12 @@ from training.datasets.example import LABELS, Example, labels_of
 from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
 from training.encoders import SMALL_IMAGE_NAME, SMALL_TEXT_NAME, small_tokenizer_file
-from training.evaluate import ExportedModel, Logits, mvsa_test_reports, reports
+from training.evaluate import Confidence, ExportedModel, Logits, evidence, reports
 from training.golden import golden_rows
 from training.graphs import WEIGHTS_FILE, encode_weights, export_graphs
-from training.model_card import model_card
+from training.model_card import SETTINGS, write_with_card
 from training.models.mdse import MDSE
+from training.pictures import without_their_pictures
 from training.tokenizer import build_tokenizer
 from training.train import build_model, predict_logits
 
@@ -54,15 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
-    model = build_model(checkpoint["config"]).eval()
-    model.load_state_dict(checkpoint["model"])
     mvsa = read_mvsa(arguments.mvsa)
     tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
-    if not (checkpoint["config"]["tweets"] or checkpoint["config"]["init"]):
-        # A run on whole posts alone trains no head for texts without a picture: the caption's, of the same input, does.
-        model.text_head.load_state_dict(model.caption_head.state_dict())
-    prior_correction = correct_prior(model, tweets) if tweets else 0.0
+    checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
+    model, prior_correction = prepare(checkpoint, tweets)
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer(small_tokenizer_file()).save(str(folder / "tokenizer.json"))
@@ -86,32 +81,34 @@ def run(arguments: argparse.Namespace) -> None:
         kind: calibrate(labels, logits, target_accuracy=arguments.target_accuracy)
         for kind, (labels, logits) in fitted_on.items()
     }
-    temperatures = {kind: calibration.temperature for kind, calibration in calibrations.items()}
-    metrics = {
-        "mvsa_single": {
-            "validation": reports(posts_labels, posts_logits, temperatures),
-            **mvsa_test_reports(exported, mvsa, temperatures),
-        },
-        "export": verified,
-    }
+    confidence = Confidence(
+        {kind: calibration.temperature for kind, calibration in calibrations.items()},
+        {kind: calibration.abstain_below for kind, calibration in calibrations.items()},
+    )
+    metrics = evidence(exported, confidence, mvsa, tweets.get("report", []))
+    metrics["mvsa_single"]["validation"] = reports(posts_labels, posts_logits, confidence)
+    metrics["pictures"]["validation"] = without_their_pictures(exported, posts)
+    metrics["export"] = verified
     if tweets:
-        metrics["tweet_sentiment"] = {
-            "validation": reports(alone_labels, {"text": alone}, temperatures),
-            "report": reports(labels_of(tweets["report"]), exported.logits(tweets["report"]), temperatures),
-        }
+        metrics["tweet_sentiment"]["validation"] = reports(alone_labels, {"text": alone}, confidence)
     description = _description(model, calibrations, metrics, arguments.version)
     description["data"] = _data(checkpoint["config"])
+    description["training"] = {name: checkpoint["config"][name] for name in SETTINGS if name in checkpoint["config"]}
     description["text_prior_correction"] = prior_correction
-    golden = golden_rows(exported, temperatures)
+    golden = golden_rows(exported, confidence.temperatures)
     (folder / "golden.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "MODEL_CARD.md").write_text(model_card(description, checkpoint["config"]), encoding="utf-8")
-    description["sha256"] = {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.iterdir())
-        if file.is_file() and file.name != "artifact.json"
-    }
-    (folder / "artifact.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    write_with_card(folder, description)
     log.info("wrote %s: %s", folder, json.dumps(metrics["mvsa_single"]["test"]))
+
+
+def prepare(checkpoint: dict[str, Any], tweets: dict[str, list[Example]]) -> tuple[MDSE, float]:
+    """The model of a checkpoint as it is shipped, and the strength of its text head's prior correction."""
+    model = build_model(checkpoint["config"]).eval()
+    model.load_state_dict(checkpoint["model"])
+    if not (checkpoint["config"]["tweets"] or checkpoint["config"]["init"]):
+        # A run on whole posts alone trains no head for texts without a picture: the caption's, of the same input, does.
+        model.text_head.load_state_dict(model.caption_head.state_dict())
+    return model, correct_prior(model, tweets) if tweets else 0.0
 
 
 def correct_prior(model: MDSE, tweets: dict[str, list[Example]]) -> float:
@@ -139,9 +136,10 @@ def verify(
     alone, together = stored.logits(some, batch_size=1), stored.logits(some, batch_size=len(some))
     found = {
         "graph_against_torch": max(_distance(torch_logits[kind], float_logits[kind]) for kind in torch_logits),
+        "labels_equal_to_torch": min(_agreement(torch_logits[kind], float_logits[kind]) for kind in torch_logits),
         "batch_of_1_against_many": max(_distance(alone[kind], together[kind]) for kind in alone),
         "labels_equal_after_storage": min(
-            float((float_logits[kind].argmax(-1) == stored_logits[kind].argmax(-1)).mean()) for kind in stored_logits
+            _agreement(float_logits[kind], stored_logits[kind]) for kind in stored_logits
         ),
     }
     log.info("export: %s", found)
@@ -156,6 +154,10 @@ def verify(
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max())
+
+
+def _agreement(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one.argmax(-1) == other.argmax(-1)).mean())
 
 
 def _data(config: dict[str, Any]) -> list[str]:

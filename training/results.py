@@ -51,7 +51,7 @@ def _table(table: Table, by_key: dict[str, Line]) -> str:
         for cells, runs in zip(rows, found.values(), strict=True):
             cells.append(_against(runs, found[table.reference]))
     parts = [f"## {table.title}\n", table.note.strip() + "\n" if table.note else ""]
-    parts += [_markdown(header, rows) + "\n", f"`{bench_command(table)}`{_provenance(made)}\n"]
+    parts += [markdown_table(header, rows) + "\n", f"`{bench_command(table)}`{_provenance(made)}\n"]
     if table.per_class and made:
         parts.append(_per_class(found) + "\n")
     collapsed = [f"{line['name']} (seed {line['seed']})" for line in _named(found) if _is_collapsed(line)]
@@ -106,7 +106,7 @@ def _per_class(found: dict[str, list[Line]]) -> str:
         for name, lines in found.items()
         if lines
     ]
-    return _markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -147,7 +147,7 @@ def _unions(tables: Sequence[Table], by_key: dict[str, Line]) -> str:
         return ""
     header = ["", "", "text or picture right", "right", "of the union", "right where neither is"]
     return "\n".join(
-        ["## How much of the union of text and picture the fused models reach\n", _markdown(header, rows), ""]
+        ["## How much of the union of text and picture the fused models reach\n", markdown_table(header, rows), ""]
     )
 
 
@@ -169,5 +169,5 @@ def _bits(digits: str) -> list[bool]:
     return [digit == "1" for digit in digits]
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the train extra is not installed (torch)")
 
 from training.datasets.mvsa import read_mvsa  # noqa: E402
-from training.evaluate import KINDS, ExportedModel, labels_of, reports  # noqa: E402
+from training.evaluate import KINDS, Confidence, ExportedModel, labels_of, reports  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 ARTIFACT = ROOT / "inference_worker" / "models" / "default"
@@ -23,7 +23,8 @@ def test_test_split_scores_as_the_card_says_and_above_the_frozen_encoders() -> N
     description = json.loads((ARTIFACT / "artifact.json").read_text())
     temperatures = {kind: description["calibration"][kind]["temperature"] for kind in KINDS}
     test = read_mvsa(MVSA).splits["test"]
-    found = reports(labels_of(test), ExportedModel(ARTIFACT).logits(test), temperatures)
+    confidence = Confidence(temperatures, description["abstain_below"])
+    found = reports(labels_of(test), ExportedModel(ARTIFACT).logits(test), confidence)
     claimed = description["metrics"]["mvsa_single"]["test"]
     for kind in KINDS:
         assert found[kind]["accuracy"] == pytest.approx(claimed[kind]["accuracy"], abs=0.5 / 450)

@@ -106,9 +106,47 @@ def test_three_commands_lead_from_the_owners_folder_to_an_answer(
         main()
     card = (artifact / "MODEL_CARD.md").read_text()
     assert "stratified split of its own" in card and "nothing was learned or measured" in card and "SemEval" not in card
+    metrics = json.loads((artifact / "artifact.json").read_text())["metrics"]
+    assert metrics["mvsa_single"]["test"]["both"].keys() >= {"ece_if_perfect", "accuracy_interval", "answered"}
+    assert metrics["pictures"]["test"]["rows"] == metrics["mvsa_single"]["test"]["both"]["rows"]
+    monkeypatch.setattr(
+        sys, "argv", ["training", "evaluate", "--artifact", str(artifact), "--mvsa", str(tmp_path / "MVSA_Single")]
+    )
+    main()
+    again = json.loads(capsys.readouterr().out)
+    assert again["mvsa_single"]["test"] == metrics["mvsa_single"]["test"] and again["slices"] == metrics["slices"]
     assert moodstream(["classify", "--model", str(artifact), "--json", "positive news today"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_seeds_are_told_from_checkpoints(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mvsa, tweets = corpora[0], tmp_path / "more.parquet"  # more, so that each half of validation has every class
+    rows = [
+        {"id": f"{split}{label}{n}", "split": split, "text": f"{label} {n}", "label": label}
+        for split in ("train", "validation")
+        for label in ("positive", "neutral", "negative")
+        for n in range(6)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tweets)
+    arguments = ["--mvsa", str(mvsa), "--tweets", str(tweets), "--epochs", "1", "--frozen-text-layers", "6"]
+    files = [tmp_path / f"seed-{seed}" / "best.pt" for seed in (1, 2)]
+    for seed, file in enumerate(files, start=1):
+        monkeypatch.setattr(
+            sys, "argv", ["training", "train", "--run", str(file.parent), "--seed", str(seed), *arguments]
+        )
+        main()
+    told = tmp_path / "seeds.json"
+    monkeypatch.setattr(sys, "argv", ["training", "seeds", *map(str, files), *arguments[:4], "--json", str(told)])
+    main()
+    found = json.loads(told.read_text())
+    assert {name.split(", ")[1] for name in found} >= {"both", "caption", "image", "text"}
+    for one in found.values():
+        accuracies = [run["accuracy"] for run in one["runs"]]
+        assert len(accuracies) == 2 and one["mean"]["accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert "| mvsa_single test, both (6) | 2 seeds | " in capsys.readouterr().out
 
 
 def test_training_on_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
