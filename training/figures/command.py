@@ -2,6 +2,7 @@
 
     moodstream figure seeds confusion layers thresholds branches                 from the bench's lines of results
     moodstream figure private scores --run FOLDER --mvsa mvsa_single.parquet     from the weights of one run
+    moodstream figure reliability coverage --artifact DIR --mvsa mvsa_single.parquet --tweets tweet_sentiment.parquet
 
 A figure of one post holds its words and its picture: who may see them is its data set's to say.
 """
@@ -17,6 +18,7 @@ from typing import Final
 
 from training.bench import RESULTS, add_data_arguments, read_results
 from training.config import BadConfig
+from training.figures.certainty import Answers, artifact_answers, coverage, reliability
 from training.figures.clouds import distances, tsne
 from training.figures.drawing import Figure, write
 from training.figures.post_maps import attention, private, scores
@@ -38,8 +40,11 @@ NAMES: Final = {
     "distances": "SPP-SCL's distances within and between modalities",
     "private": "what MDSE keeps as private to a post's picture and words",
     "scores": "MDSE's scores of a post with each private branch removed",
+    "reliability": "an artifact's accuracy over its confidence",
+    "coverage": "an artifact's accuracy over the share of posts it answers",
 }
-"""The first five need lines of results alone, the others a run's weights and its corpus."""
+"""The first five need lines of results alone, the last two an artifact, the others a run's weights and its corpus."""
+OF_ARTIFACTS: Final = {"reliability": reliability, "coverage": coverage}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, help="a folder that bench --checkpoints made")
     parser.add_argument("--post", metavar="ID", help="of attention, private and scores (default: the first test post)")
     parser.add_argument("--head", type=int, help="of attention: one head, from 1 (default: the mean of all)")
+    parser.add_argument("--artifact", type=Path, help="of reliability and coverage: a folder that an export wrote")
+    parser.add_argument("--tweets", type=Path, help="tweet_sentiment.parquet, for what an artifact says of texts")
+    parser.add_argument(
+        "--split", choices=("validation", "test"), default="validation", help="of MVSA-Single (default: %(default)s)"
+    )
     add_data_arguments(parser)
 
 
@@ -64,8 +74,12 @@ def run(arguments: argparse.Namespace) -> None:
     def trained() -> TrainedRun:
         return open_run(arguments.run, arguments)
 
+    @cache
+    def answers() -> dict[str, Answers]:
+        return artifact_answers(arguments)
+
     for name in arguments.names:
-        figure = build(name, arguments, trained)
+        figure = OF_ARTIFACTS[name](answers()) if name in OF_ARTIFACTS else build(name, arguments, trained)
         if figure.missing:
             log.warning("%s: %s", name, figure.missing)
         png, svg = write(figure.told_by(f"Drawn by: {_command(name, arguments)}"), arguments.out)
@@ -103,6 +117,11 @@ def _command(name: str, arguments: argparse.Namespace) -> str:
     given = ["moodstream", "figure", name]
     if name in ("seeds", "confusion"):
         given += ["--table", arguments.table, *(["--row", arguments.row] if arguments.row else [])]
+    elif name in OF_ARTIFACTS:
+        given += ["--artifact", arguments.artifact.name, "--split", arguments.split]
+        for option in ("mvsa", "tweets"):
+            if path := getattr(arguments, option):
+                given += [f"--{option}", path.name]
     elif arguments.run is not None and name not in ("layers", "thresholds", "branches"):
         given += ["--run", arguments.run.name]
         for option in ("mvsa", "memotion"):
