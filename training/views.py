@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from training.encoders import ImageEncoder
 log = logging.getLogger(__name__)
 
 BATCH = 32
+WORKERS = 2
 
 
 class FrozenViews:
@@ -76,15 +78,21 @@ def _fingerprint(encoder: ImageEncoder, examples: Sequence[Example], views: int,
 def _compute(encoder: ImageEncoder, examples: Sequence[Example], views: int, seed: int, file: Path) -> None:
     generator = np.random.default_rng(seed)
     array: NDArray[np.float16] | None = None
-    for start in range(0, len(examples), BATCH):
-        pictures = [decode_image(example.image or b"") for example in examples[start : start + BATCH]]
-        for view in range(views):
-            crops = np.stack([crop(one, generator) if view else center_crop(one) for one in pictures])
-            with torch.inference_mode():
-                early = encoder.early(normalise(crops).contiguous(memory_format=torch.channels_last)).numpy()
+
+    def early(crops: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            seen = encoder.early(normalise(np.stack(crops)).contiguous(memory_format=torch.channels_last))
+        return np.asarray(seen.numpy())
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for start in range(0, len(examples), BATCH):
+            pictures = [decode_image(example.image or b"") for example in examples[start : start + BATCH]]
+            drawn = [[crop(one, generator) if view else center_crop(one) for one in pictures] for view in range(views)]
+            seen = np.stack(list(pool.map(early, drawn)), axis=1)
             if array is None:
-                shape = (len(examples), views, *early.shape[1:])
-                array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-            array[start : start + len(pictures), view] = early
+                array = np.lib.format.open_memmap(
+                    file, mode="w+", dtype=np.float16, shape=(len(examples), *seen.shape[1:])
+                )
+            array[start : start + len(pictures)] = seen
     if array is not None:
         array.flush()
