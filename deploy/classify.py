@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from deploy.errors import DeployError, Misuse
 
 if TYPE_CHECKING:
-    from inference_worker.contract import Distribution
-    from inference_worker.predictor import Predictor, Scores
+    from inference_worker.contract import Distribution, Prediction
+    from inference_worker.predictor import Predictor
     from ingest.contract import Post
 
 LINES_AT_ONCE: Final = 64
@@ -97,23 +97,26 @@ def _answer_all(predictor: Predictor, requests: Iterator[dict[str, Any]], folder
 
 def _answers(predictor: Predictor, requests: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     from inference_worker.errors import WorkerError
+    from inference_worker.pipeline import prediction_of
     from ingest.errors import IngestError
 
     answers: list[dict[str, Any]] = [{} for _ in requests]
-    lanes: dict[str, list[tuple[int, Any]]] = {}
+    lanes: dict[str, list[tuple[int, Any, Any]]] = {}
     for index, request in enumerate(requests):
         try:
             if "error" in request:
                 raise ValueError(request["error"])
-            example = predictor.prepare(_post(request, folder))
+            post = _post(request, folder)
+            example = predictor.prepare(post)
         except (IngestError, WorkerError, ValueError) as error:
             answers[index] = {"id": request["id"], "error": str(error)}
         else:
-            lanes.setdefault(example.lane, []).append((index, example))
+            lanes.setdefault(example.lane, []).append((index, post, example))
     for members in lanes.values():
-        scored = predictor.predict([example for _, example in members])
-        for (index, example), scores in zip(members, scored, strict=True):
-            answers[index] = _answer(requests[index]["id"], scores, example.warnings)
+        scored = predictor.predict([example for _, _, example in members])
+        for (index, post, example), scores in zip(members, scored, strict=True):
+            prediction = prediction_of(post, example, scores, datetime.now(UTC), predictor)
+            answers[index] = _answer(requests[index]["id"], prediction)
     return answers
 
 
@@ -148,19 +151,19 @@ def _bytes_of(image: str, folder: Path) -> bytes:
             raise ValueError(f"image {image[:60]!r} is neither a file that can be read nor base64") from None
 
 
-def _answer(request_id: object, scores: Scores, warnings: tuple[str, ...]) -> dict[str, Any]:
-    from inference_worker.contract import most_likely
-
+def _answer(request_id: object, prediction: Prediction) -> dict[str, Any]:
     answer = {
         "id": request_id,
-        "label": most_likely(scores.fused),
-        "confidence": round(scores.confidence, 6),
-        "abstain": scores.abstained,
-        "probabilities": _named(scores.fused),
-        "text": _named(scores.text),
-        "image": _named(scores.image),
+        "label": prediction.predicted,
+        "confidence": round(prediction.confidence, 6),
+        "abstain": prediction.abstained,
+        "probabilities": _named(prediction.probabilities),
+        "text": _named(prediction.text_probabilities),
+        "image": _named(prediction.image_probabilities),
     }
-    return {**answer, "warnings": list(warnings)} if warnings else answer
+    foreign = [f"language {prediction.lang}: the model does not know it"] if prediction.foreign else []
+    warnings = [*foreign, *prediction.warnings]
+    return {**answer, "warnings": warnings} if warnings else answer
 
 
 def _named(distribution: Distribution | None) -> dict[str, float] | None:

@@ -21,6 +21,7 @@ from inference_worker.engines import whole_numbers
 from inference_worker.engines.null import NullEngine
 from inference_worker.engines.onnx import OnnxEngine
 from inference_worker.errors import ArtifactError
+from inference_worker.languages import Languages
 from inference_worker.predictor import Calibration, Engine, Predictor
 from inference_worker.preprocess import ImageParameters, Preprocessor, TextParameters
 from ingest.contract import Image, Post
@@ -93,7 +94,7 @@ def load(directory: Path, *, engine: str = "onnx", threads: int = 0) -> Predicto
             abstain_below=manifest.abstain_below,
         ),
         label_order=[manifest.labels.index(label) for label in LABELS],
-        languages=manifest.languages,
+        languages=Languages(manifest.languages),
     )
     if engine == NullEngine.name:
         logger.warning("engine null: no model answers, and the golden rows are not replayed")

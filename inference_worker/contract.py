@@ -59,7 +59,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     confidence: largest fused probability; abstained: the model says it does not know.
     token_map: (start, end, weight) per token, character span in `text`, weight 0-255;
     image_map: row-major weights 0-255 of the strongest image's cells, `image_map_shape` = (rows, columns).
-    foreign: written in a language the model was not trained for, says its source; such a post is always abstained on.
+    lang: of the post, as its words or its source tell it (see `languages.py`); foreign: it is a language the model was
+    not trained for, and the post is always abstained on.
     correction: the class a person gave it instead (see `amendments.py`).
     queued_ms, computed_ms: how long the post waited for the engine, and how long the engine took for its batch; None
     where nobody took the time.

@@ -394,7 +394,7 @@ def prediction_of(
     computed_ms: int | None = None,
 ) -> Prediction:
     """What the dashboard shows of a post."""
-    is_foreign = scorer.is_foreign(post.lang)
+    is_foreign = scorer.is_foreign(example.language)
     return Prediction(
         id=post.id,
         source=post.source,
@@ -410,7 +410,7 @@ def prediction_of(
         abstained=scores.abstained or is_foreign,
         model=scorer.name,
         text=post.text,
-        lang=post.lang,
+        lang=example.language,
         author=post.author,
         reach=post.reach,
         url=post.url,

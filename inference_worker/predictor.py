@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -15,11 +14,9 @@ from tokenizers import Encoding
 
 from inference_worker.contract import EMBEDDING_SIZE, Distribution
 from inference_worker.errors import WorkerError
+from inference_worker.languages import Languages
 from inference_worker.preprocess import EncodedImage, Example, Preprocessor
 from ingest.contract import Post
-
-_UNTOLD = re.compile("und|mul|mis|zxx|q[a-t][a-z]")
-"""Tags that name no language; X's own are among those for private use, such as `qht` for posts of hashtags alone."""
 
 
 class Fusion(NamedTuple):
@@ -135,11 +132,11 @@ class Predictor:
         preprocessor: Preprocessor,
         calibration: Calibration,
         label_order: Sequence[int],
-        languages: Sequence[str] = ("en",),
+        languages: Languages,
         cached_images: int = 512,
     ) -> None:
         self.name = name
-        self.languages = frozenset(languages)
+        self.languages = languages
         self.engine = engine
         self.preprocessor = preprocessor
         self.calibration = calibration
@@ -159,18 +156,18 @@ class Predictor:
         return self.preprocessor.image.grid
 
     def is_foreign(self, lang: str | None) -> bool:
-        """The language is known (a BCP 47 tag) and none of those the model was trained for."""
-        language = (lang or "und").split("-")[0].lower()
-        return not (language in self.languages or _UNTOLD.fullmatch(language))
+        """See Languages.is_foreign."""
+        return self.languages.is_foreign(lang)
 
     def encode(self, posts: Sequence[Post]) -> list[Encoding]:
         """See Preprocessor.encode."""
         return self.preprocessor.encode(posts)
 
     def prepare(self, post: Post, encoding: Encoding | None = None) -> Example:
-        """Post → example (see Preprocessor.prepare); pictures already cached are not decoded."""
+        """Post → example (see Preprocessor.prepare) and its language; pictures already cached are not decoded."""
         cached = {image.sha256 for image in post.images if image.sha256 in self.images}
-        return self.preprocessor.prepare(post, encoding, is_cached=cached)
+        example = self.preprocessor.prepare(post, encoding, is_cached=cached)
+        return replace(example, language=self.languages.of(post.text, post.lang))
 
     def predict(self, examples: Sequence[Example]) -> list[Scores]:
         """Scores examples of one lane; row i depends on example i alone.

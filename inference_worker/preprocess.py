@@ -69,11 +69,12 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A post as the model sees it; at least one modality is there."""
+    """A post as the model sees it; at least one modality is there. language: see `languages.Languages.of`."""
 
     text: EncodedText | None
     images: tuple[EncodedImage, ...]
     warnings: tuple[str, ...] = ()
+    language: str | None = None
 
     @property
     def lane(self) -> Lane:

@@ -139,6 +139,12 @@ def test_classify_scores_a_text() -> None:
     assert answer["text"] == answer["probabilities"] and answer["image"] is None
 
 
+def test_classify_abstains_on_a_language_the_model_does_not_know() -> None:
+    answer = json.loads(moodstream("classify", "die Bahn hat mal wieder vierzig Minuten Verspätung").stdout)
+    assert answer["abstain"] is True
+    assert answer["warnings"] == ["language de: the model does not know it"]
+
+
 def test_classify_scores_a_picture_with_and_without_text(tmp_path: Path) -> None:
     picture = tmp_path / "teal.png"
     picture.write_bytes(drawing())

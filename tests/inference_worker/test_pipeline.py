@@ -50,7 +50,7 @@ class WordScorer:
     def prepare(self, post: Post, encoding: None) -> Example:
         if "empty" in post.text:
             raise Unscorable(f"post {post.id} has nothing to score")
-        example = Example(EncodedText(np.zeros(len(post.text), dtype=np.int64), ()), ())
+        example = Example(EncodedText(np.zeros(len(post.text), dtype=np.int64), ()), (), language=post.lang)
         self.texts[id(example)] = post.text
         self.kept = [*getattr(self, "kept", []), example]
         return example

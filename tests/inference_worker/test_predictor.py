@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -235,6 +236,7 @@ def test_logits_that_are_not_finite_are_an_error(predictor: Predictor) -> None:
         preprocessor=predictor.preprocessor,
         calibration=predictor.calibration,
         label_order=[0, 1, 2],
+        languages=predictor.languages,
     )
     with pytest.raises(WorkerError, match="not finite"):
         broken.predict([broken.prepare(post("hello"))])
@@ -258,20 +260,7 @@ def test_alike_posts_have_alike_embeddings(predictor: Predictor) -> None:
     assert (pictured == same).all()
 
 
-@pytest.mark.parametrize(
-    ("lang", "is_foreign"),
-    [
-        (None, False),
-        ("en", False),
-        ("en-GB", False),
-        ("EN", False),
-        ("de", True),
-        ("pt-BR", True),
-        ("und", False),
-        ("qht", False),
-    ],
-)
-def test_a_language_is_foreign_if_the_model_was_not_trained_for_it(
-    predictor: Predictor, lang: str | None, is_foreign: bool
-) -> None:
-    assert predictor.is_foreign(lang) is is_foreign
+def test_a_posts_language_is_told_when_it_is_prepared(predictor: Predictor) -> None:
+    german = msgspec.structs.replace(post("die Bahn hat mal wieder vierzig Minuten Verspätung"), lang="en")
+    assert predictor.prepare(german).language == "de"
+    assert predictor.is_foreign("de")
