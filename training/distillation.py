@@ -20,9 +20,10 @@ KINDS: Final = ("text", "caption", "image", "both")
 
 
 class Teacher:
-    """What a teacher says of each post it knows: (K, C) probabilities by id."""
+    """What a teacher says of each post it knows: (K, C) probabilities by id; `encoders` are the texts' of its runs."""
 
-    def __init__(self, ids: Sequence[str], probabilities: NDArray[np.float32]) -> None:
+    def __init__(self, ids: Sequence[str], probabilities: NDArray[np.float32], encoders: Sequence[str]) -> None:
+        self.encoders = encoders
         self._rows = {id: row for row, id in enumerate(ids)}
         self._probabilities = torch.from_numpy(probabilities)
 
@@ -33,14 +34,14 @@ class Teacher:
         return torch.stack([unknown if row is None else self._probabilities[row] for row in rows])
 
 
-def save_opinions(file: Path, ids: Sequence[str], logits: dict[str, NDArray[np.float32]]) -> None:
+def save_opinions(file: Path, ids: Sequence[str], logits: dict[str, NDArray[np.float32]], *, encoder: str) -> None:
     """Logits (N, C) by kind, into the file that `read_teacher` reads."""
     classes = next(iter(logits.values())).shape[1]
     opinions = np.full((len(ids), len(KINDS), classes), np.nan, dtype=np.float32)
     for kind, rows in logits.items():
         opinions[:, KINDS.index(kind)] = softmax(rows)
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, ids=np.array(ids), probabilities=opinions)
+    np.savez_compressed(file, ids=np.array(ids), probabilities=opinions, encoder=encoder)
 
 
 def read_teacher(files: Sequence[Path]) -> Teacher:
@@ -51,7 +52,7 @@ def read_teacher(files: Sequence[Path]) -> Teacher:
         if not np.array_equal(one["ids"], ids):
             raise ValueError(f"{file} holds other posts than {files[0]}: teachers are averaged over the same ones")
     mean = np.mean([one["probabilities"] for one in opened], axis=0)
-    return Teacher([str(id) for id in ids], mean)
+    return Teacher([str(id) for id in ids], mean, sorted({str(one["encoder"]) for one in opened}))
 
 
 def blended(labels: Tensor, taught: Tensor | None, *, trust: float, classes: int) -> Tensor:

@@ -168,6 +168,9 @@ def _data(config: dict[str, Any]) -> list[str]:
     found = [f"MVSA-Single (train {split})"]
     if config["tweets"] or config["init"]:
         found.append("SemEval-2017 task 4A tweets (train)")
+    if config["taught_by"]:
+        teachers = " and ".join(config["taught_by"])
+        found.append(f"what a run on {teachers} says of the training posts, as {config['trust']:.0%} of their labels")
     return found
 
 

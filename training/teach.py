@@ -41,5 +41,5 @@ def run(arguments: argparse.Namespace) -> None:
     logits = predict_logits(model, posts, Collator(build_tokenizer(small_tokenizer_file())))
     if arguments.mvsa:
         del logits["text"]  # of posts without a picture, which these are not
-    save_opinions(arguments.out, [post.id for post in posts], logits)
+    save_opinions(arguments.out, [post.id for post in posts], logits, encoder=checkpoint["config"]["text_encoder"])
     log.info("wrote what %s says of %d posts: %s", arguments.checkpoint, len(posts), arguments.out)

@@ -123,6 +123,7 @@ def run(arguments: argparse.Namespace) -> None:
         with_picture = [*mvsa.get("train", []), *mvsa.get("validation", [])]
         views = frozen_views(model.image_encoder, with_picture, views=arguments.views, folder=arguments.view_cache)
     teacher = read_teacher(arguments.teacher) if arguments.teacher else None
+    config["taught_by"] = list(teacher.encoders) if teacher else []
     collator = Collator(build_tokenizer(small_tokenizer_file()), views=views, teacher=teacher)
     groups = parameter_groups(
         model,

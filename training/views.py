@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def _fingerprint(encoder: ImageEncoder, examples: Sequence[Example], views: int,
 
 def _compute(encoder: ImageEncoder, examples: Sequence[Example], views: int, seed: int, file: Path) -> None:
     generator = np.random.default_rng(seed)
-    array: NDArray[np.float16] | None = None
+    array: np.memmap[Any, np.dtype[np.float16]] | None = None
 
     def early(crops: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         with torch.inference_mode():

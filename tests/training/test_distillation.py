@@ -24,22 +24,24 @@ def example(id: str) -> Example:
 
 
 def test_opinions_come_back_by_post_and_kind(tmp_path: Path) -> None:
-    save_opinions(tmp_path / "one.npz", ["a", "b"], {"text": LOGITS})
+    save_opinions(tmp_path / "one.npz", ["a", "b"], {"text": LOGITS}, encoder="e5-small-v2")
     taught = read_teacher([tmp_path / "one.npz"]).batch([example("b"), example("unknown")])
     assert taught[0, KINDS.index("text")].tolist() == pytest.approx([0.1, 0.2, 0.7])
     assert taught[0, KINDS.index("both")].isnan().all() and taught[1].isnan().all()
 
 
 def test_several_teachers_are_one_of_their_mean(tmp_path: Path) -> None:
-    save_opinions(tmp_path / "one.npz", ["a", "b"], {"text": LOGITS})
-    save_opinions(tmp_path / "two.npz", ["a", "b"], {"text": LOGITS[::-1].copy()})
-    taught = read_teacher([tmp_path / "one.npz", tmp_path / "two.npz"]).batch([example("a")])
+    save_opinions(tmp_path / "one.npz", ["a", "b"], {"text": LOGITS}, encoder="e5-small-v2")
+    save_opinions(tmp_path / "two.npz", ["a", "b"], {"text": LOGITS[::-1].copy()}, encoder="all-MiniLM-L6-v2")
+    teacher = read_teacher([tmp_path / "one.npz", tmp_path / "two.npz"])
+    assert teacher.encoders == ["all-MiniLM-L6-v2", "e5-small-v2"]
+    taught = teacher.batch([example("a")])
     assert taught[0, KINDS.index("text")].tolist() == pytest.approx([0.3, 0.225, 0.475])
 
 
 def test_teachers_of_different_posts_are_refused(tmp_path: Path) -> None:
-    save_opinions(tmp_path / "one.npz", ["a", "b"], {"text": LOGITS})
-    save_opinions(tmp_path / "two.npz", ["a", "c"], {"text": LOGITS})
+    save_opinions(tmp_path / "one.npz", ["a", "b"], {"text": LOGITS}, encoder="e5-small-v2")
+    save_opinions(tmp_path / "two.npz", ["a", "c"], {"text": LOGITS}, encoder="e5-small-v2")
     with pytest.raises(ValueError, match=r"two\.npz holds other posts than .*one\.npz"):
         read_teacher([tmp_path / "one.npz", tmp_path / "two.npz"])
 
