@@ -24,14 +24,16 @@ OUTCOME: Final = (
 class Settings:
     """`kafka`, `redis`: the user's own, None for the embedded ones; `namespace`: None lets the command choose.
 
-    ingest_health: where ingest answers `GET /healthz`, None for a free port; has_display: a browser would have a screen
-    to open on; runs: folder of the replays' folders; outcome: those of the variables OUTCOME that are set.
+    ingest_health: where ingest answers `GET /healthz`, None for a free port; worker_health: where the first worker
+    does, None for nowhere; has_display: a browser would have a screen to open on; runs: folder of the replays' folders;
+    outcome: those of the variables OUTCOME that are set.
     """
 
     kafka: str | None = None
     redis: str | None = None
     namespace: str | None = None
     ingest_health: str | None = None
+    worker_health: str | None = None
     has_display: bool = True
     runs: Path = Path(".moodstream/runs")
     outcome: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class Settings:
             redis=environ.get("MOODSTREAM_REDIS") or None,
             namespace=environ.get("MOODSTREAM_NAMESPACE") or None,
             ingest_health=environ.get("MOODSTREAM_INGEST_HEALTH") or None,
+            worker_health=environ.get("MOODSTREAM_WORKER_HEALTH") or None,
             runs=Path(environ.get("MOODSTREAM_RUNS") or cls.runs),
             outcome=_outcome(environ),
             has_display=sys.platform != "linux" or "DISPLAY" in environ or "WAYLAND_DISPLAY" in environ,

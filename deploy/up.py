@@ -143,7 +143,7 @@ async def _run_services(stack: LocalStack, options: argparse.Namespace, settings
     dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
     stack.run("alerts", "dashboard.alerts", environment=named)
     for number in range(1, options.workers + 1):
-        stack.run(f"worker-{number}", "inference_worker", environment=named)
+        stack.run(f"worker-{number}", "inference_worker", environment=named | _worker_health(settings, number))
     stack.run(
         "ingest",
         "ingest",
@@ -166,6 +166,16 @@ async def _live_or_sample() -> Request:
         return Request(source="bluesky")
     log.info("source: the bundled sample feed, as no public Bluesky server can be reached from here")
     return Request(source="sample")
+
+
+def _worker_health(settings: Settings, number: int) -> dict[str, str]:
+    """Several workers of one machine answer at ports in a row."""
+    if settings.worker_health is None:
+        return {}
+    host, _, first = settings.worker_health.rpartition(":")
+    if not first.isdecimal():
+        raise Misuse(f"MOODSTREAM_WORKER_HEALTH={settings.worker_health!r}: use host:port, for example 127.0.0.1:9102")
+    return {"MOODSTREAM_WORKER_HEALTH": f"{host}:{int(first) + number - 1}"}
 
 
 def _cursors(stack: LocalStack, keep: Path | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Awaitable, Iterable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ class WorkerApp(faust.App):
     stats: Stats
     pipeline: Pipeline
     dead_letters: faust.TopicT
+    observed: AsyncExitStack
 
     async def on_start(self) -> None:
         await super().on_start()
@@ -60,6 +62,13 @@ class WorkerApp(faust.App):
         name = f"{socket.gethostname()}-{os.getpid()}"
         self.stats = Stats(name=name, model=self.predictor.name, engine=self.predictor.engine.name)
         self.pipeline = Pipeline(self.predictor, self.store, self.send_dead_letter, self.settings, self.stats)
+        self.observed = AsyncExitStack()
+        if self.settings.health is not None:
+            from inference_worker.metrics import WorkerMetrics  # 0.2 s of imports, for those who ask for it
+            from ingest.telemetry.endpoint import serve
+
+            serving = serve(WorkerMetrics(self), self.settings.health, variable="MOODSTREAM_WORKER_HEALTH")
+            await self.observed.enter_async_context(serving)
 
     async def on_stop(self) -> None:
         """Takes nothing more in, finishes what is in flight, commits, and only then lets faust stop."""
@@ -75,6 +84,8 @@ class WorkerApp(faust.App):
                 await self.store.retire(self.stats.name)
             except RedisError:
                 logger.info("Redis is away; the worker's state there expires by itself")
+        if hasattr(self, "observed"):
+            await self.observed.aclose()
         if hasattr(self, "redis"):
             await self.redis.aclose()
 
@@ -113,15 +124,28 @@ class WorkerApp(faust.App):
 
     def lag(self) -> int | None:
         """Records behind the end of this worker's partitions, as far as the broker said; None while unknown."""
-        consumer: Any = self.consumer
-        behind = len(self.pipeline.ledger)
-        for tp in consumer.assignment():
-            if tp.topic == posts_topic(self.settings.namespace):
-                end, last_read = consumer.highwater(tp), consumer._read_offset.get(tp)
-                if end is None:
-                    return None
-                behind += max(0, end - 1 - (last_read if last_read is not None else -1))
+        behind = 0
+        for lag in self.lags().values():
+            if lag is None:
+                return None
+            behind += lag
         return behind
+
+    def lags(self) -> dict[int, int | None]:
+        """The same by partition: what is not read, and what is read and not done."""
+        consumer: Any = self.consumer
+        found = {}
+        for tp in self.partitions():
+            end, last_read = consumer.highwater(tp), consumer._read_offset.get(tp)
+            unread = None if end is None else max(0, end - 1 - (last_read if last_read is not None else -1))
+            waiting = self.pipeline.ledger.waiting_in((tp.topic, tp.partition))
+            found[tp.partition] = None if unread is None else unread + waiting
+        return found
+
+    def partitions(self) -> list[TP]:
+        """This worker's partitions of the posts, in order."""
+        topic = posts_topic(self.settings.namespace)
+        return sorted(tp for tp in self.consumer.assignment() if tp.topic == topic)
 
 
 def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:

@@ -99,7 +99,7 @@ def load(directory: Path, *, engine: str = "onnx", threads: int = 0) -> Predicto
     if engine == NullEngine.name:
         logger.warning("engine null: no model answers, and the golden rows are not replayed")
     else:
-        _replay_golden_rows(directory, predictor)
+        predictor.golden_deviation = _replay_golden_rows(directory, predictor)
     return predictor
 
 
@@ -157,7 +157,8 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
             raise ArtifactError(f"{path} has sha256 {found[:12]}…, the manifest says {expected[:12]}…: it was changed")
 
 
-def _replay_golden_rows(directory: Path, predictor: Predictor) -> None:
+def _replay_golden_rows(directory: Path, predictor: Predictor) -> float:
+    """The share of the tolerance that the worst of the rows needs. Raises ArtifactError where that is more than all."""
     path = directory / "golden.json"
     try:
         golden = msgspec.json.decode(path.read_bytes(), type=_Golden)
@@ -166,15 +167,19 @@ def _replay_golden_rows(directory: Path, predictor: Predictor) -> None:
     if not golden.rows:
         raise ArtifactError(f"{path} holds no rows: nothing proves that this model works here")
     tolerance = golden.tolerance.get(predictor.engine.name, UNTOLD_TOLERANCE)
+    worst = 0.0
     for row in golden.rows:
         scores = predictor.predict([predictor.prepare(_post(row))])[0]
         for kind, found in (("fused", scores.fused), ("text", scores.text), ("image", scores.image)):
             expected = _in_label_order(row.expected.get(kind), predictor)
-            if (expected is None) != (found is None) or _distance(expected, found) > tolerance:
+            distance = _distance(expected, found)
+            worst = max(worst, distance)
+            if (expected is None) != (found is None) or distance > tolerance:
                 raise ArtifactError(
                     f"{directory}: golden row {row.id!r} gives {kind} {found}, expected {expected} within {tolerance} "
                     f"on engine {predictor.engine.name}: this machine or library does not reproduce the model"
                 )
+    return worst / tolerance if tolerance else 0.0
 
 
 def _in_label_order(expected: Distribution | None, predictor: Predictor) -> Distribution | None:

@@ -75,6 +75,11 @@ class ChunkConsumer(Consumer):
         """The record there and all before it are done."""
         self._acked[tp] = [offset]
 
+    def acknowledged(self, tp: TP) -> int | None:
+        """The last offset that is done; None before the first in this assignment."""
+        acknowledged = self._acked.get(tp)
+        return acknowledged[0] if acknowledged else None
+
     def ack(self, message: Message) -> bool:
         """Not faust's to say: it acknowledges what it skips while partitions move."""
         return False

@@ -41,6 +41,10 @@ class Ledger:
         """Records entered and not yet acknowledged."""
         return sum(map(len, self._open.values()))
 
+    def waiting_in(self, partition: Partition) -> int:
+        """Records of one partition, entered and not yet acknowledged."""
+        return len(self._open.get(partition, ()))
+
     def enter(self, partition: Partition, offset: int, acknowledge: Callable[[], object]) -> Ticket:
         """Notes a delivered record; `acknowledge` is called once, when it and all before it are done.
 

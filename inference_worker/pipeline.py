@@ -86,6 +86,20 @@ class Delivered:
     offset: int
 
 
+class Failure(NamedTuple):
+    """Why a record is a dead letter; kind: one of few words, to count by."""
+
+    kind: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What is foreseen tells it all in its message."""
+        kind = type(error).__name__
+        is_foreseen = isinstance(error, (MalformedRecord, NewerSchema, Unscorable))
+        return cls(kind, (str(error) if is_foreseen else f"{kind}: {error}")[:REASON_CHARS])
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """A record with its place in the ledger and, once prepared, what is to be scored."""
@@ -94,7 +108,7 @@ class _Work:
     ticket: Ticket
     record: Record | None = None
     example: Example | None = None
-    failure: str | None = None
+    failure: Failure | None = None
     withdrawn: tuple[_Work, ...] = ()
     """Of a deletion: what need not be scored for it."""
 
@@ -259,10 +273,10 @@ class Pipeline:
         try:
             return _item(work, post, self._scorer.prepare(post, encoding))
         except Unscorable as error:
-            return _failure(replace(work, failure=str(error)), time.monotonic())
+            return _failure(replace(work, failure=Failure.of(error)), time.monotonic())
         except Exception as error:  # whatever a hostile record provokes: it is set aside, the stream goes on
             logger.exception("record at %s could not be prepared", work.delivered.position)
-            return _failure(replace(work, failure=f"{type(error).__name__}: {error}"), time.monotonic())
+            return _failure(replace(work, failure=Failure.of(error)), time.monotonic())
 
     async def _score_all(self, threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
         slots = asyncio.Semaphore(self._scorer.concurrency)
@@ -299,7 +313,7 @@ class Pipeline:
             await self._write_slots.acquire()
             group.create_task(self._finish(batch, [item.payload.failure for item in batch.items]))
 
-    def _score(self, items: list[_Prepared]) -> list[Scores | str | None]:
+    def _score(self, items: list[_Prepared]) -> list[Scores | Failure | None]:
         """Scores per item; the reason where one cannot be scored."""
         examples = [example for item in items if (example := item.payload.example) is not None]
         try:
@@ -312,19 +326,19 @@ class Pipeline:
                 self._is_out_of_memory = True
             if len(items) == 1:
                 logger.exception("post %s cannot be scored", items[0].key.decode())
-                return [f"{type(error).__name__}: {error}"]
+                return [Failure.of(error)]
             middle = len(items) // 2
             return self._score(items[:middle]) + self._score(items[middle:])
 
     async def _finish(
-        self, batch: Batch[_Work], scored: Sequence[Scores | str | None], timing: _Timing | None = None
+        self, batch: Batch[_Work], scored: Sequence[Scores | Failure | None], timing: _Timing | None = None
     ) -> None:
         writes: list[tuple[_Work, Write]] = []
-        failed: list[tuple[_Work, str]] = []
+        failed: list[tuple[_Work, Failure]] = []
         for item, scores in zip(batch.items, scored, strict=True):
             work = item.payload
-            if isinstance(scores, str):
-                failed.append((work, scores[:REASON_CHARS]))
+            if isinstance(scores, Failure):
+                failed.append((work, scores))
             else:
                 writes += ((post, _withdrawal(post)) for post in work.withdrawn)
                 writes.append((work, self._result(item, scores, timing)))
@@ -334,27 +348,29 @@ class Pipeline:
             self._write_slots.release()
         self.batcher.finish(batch.items)
 
-    async def _write(self, writes: list[tuple[_Work, Write]], failed: list[tuple[_Work, str]]) -> None:
+    async def _write(self, writes: list[tuple[_Work, Write]], failed: list[tuple[_Work, Failure]]) -> None:
         """To the dead letters, to Redis, and only then acknowledged."""
-        for work, reason in failed:
-            logger.warning("dead letter %s: %s", work.delivered.position, reason)
-            await self._dead_letters(work.delivered, reason)
-        every = [*writes, *((work, _dead_letter(work, reason, self.stats)) for work, reason in failed)]
+        for work, failure in failed:
+            logger.warning("dead letter %s: %s", work.delivered.position, failure.reason)
+            await self._dead_letters(work.delivered, failure.reason)
+        every = [*writes, *((work, _dead_letter(work, failure.reason, self.stats)) for work, failure in failed)]
         await self._sink.write([write for _, write in every])
-        now = datetime.now(UTC)
-        self.stats.posts_written(
-            [
-                (now - work.record.ingested_at).total_seconds() * 1000
-                for work, write in writes
-                if isinstance(work.record, Post) and isinstance(write, Scored)
-            ]
-        )
+        self._count([write.prediction for _, write in writes if isinstance(write, Scored)], failed)
         self.ledger.settle(work.ticket for work, _ in every)
         for _ in every:
             self._slots.release()
         self._in_flight -= len(every)
         if self._in_flight == 0:
             self._idle.set()
+
+    def _count(self, predictions: list[Prediction], failed: list[tuple[_Work, Failure]]) -> None:
+        self.stats.dead_letters.update(failure.kind for _, failure in failed)
+        now = datetime.now(UTC)
+        self.stats.posts_written(
+            [(now - prediction.ingested_at).total_seconds() * 1000 for prediction in predictions],
+            [(now - prediction.created_at).total_seconds() for prediction in predictions],
+            sum(prediction.abstained for prediction in predictions),
+        )
 
     def _result(self, item: _Prepared, scores: Scores | None, timing: _Timing | None) -> Write:
         work = item.payload
@@ -437,10 +453,10 @@ def _decoded(work: _Work) -> _Work:
     try:
         return _Work(work.delivered, work.ticket, decode(work.delivered.value))
     except (MalformedRecord, NewerSchema) as error:
-        return replace(work, failure=str(error))
+        return replace(work, failure=Failure.of(error))
     except Exception as error:  # as in _prepare_post
         logger.exception("record at %s could not be decoded", work.delivered.position)
-        return replace(work, failure=f"{type(error).__name__}: {error}")
+        return replace(work, failure=Failure.of(error))
 
 
 def _unprepared(work: _Work) -> _Prepared:

@@ -122,6 +122,7 @@ class Predictor:
     """A loaded artifact, ready to score. `prepare` is safe in any thread, `predict` in `concurrency` at a time.
 
     label_order[i] is the artifact's index of `contract.LABELS[i]`; grid is (rows, columns) of the image map.
+    golden_deviation: share of the tolerance that the golden rows needed on load, None if they were not replayed.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Predictor:
         self.calibration = calibration
         self.label_order = np.asarray(label_order)
         self.images = ImageCache(cached_images)
+        self.golden_deviation: float | None = None
 
     @property
     def max_padding(self) -> float:

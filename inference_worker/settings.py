@@ -17,7 +17,10 @@ ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write."""
+    """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write.
+
+    health: where to answer /healthz, /readyz and /metrics, None for nowhere.
+    """
 
     namespace: str = "live"
     kind: str = "live"
@@ -41,6 +44,7 @@ class Settings:
     rollup_retention_s: int = 90 * DAY_S
     post_retention_s: int = 2 * DAY_S
     results_kept: int = 10_000
+    health: tuple[str, int] | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -71,6 +75,7 @@ class Settings:
             rollup_retention_s=env.whole("ROLLUP_RETENTION_S", 0 if keeps_all else cls.rollup_retention_s),
             post_retention_s=env.whole("POST_RETENTION_S", 0 if keeps_all else cls.post_retention_s),
             results_kept=env.whole("RESULTS_KEPT", 0 if keeps_all else cls.results_kept),
+            health=env.address("WORKER_HEALTH"),
         )
 
     @property
@@ -94,6 +99,14 @@ class _Reader:
         if value not in choices:
             raise ValueError(f"MOODSTREAM_{name}={value!r}: use one of {', '.join(choices)}")
         return value
+
+    def address(self, name: str) -> tuple[str, int] | None:
+        if not (value := self.text(name, "")):
+            return None
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+            raise ValueError(f"MOODSTREAM_{name}={value!r}: use host:port, for example 127.0.0.1:9102")
+        return host.removeprefix("[").removesuffix("]"), int(port)
 
     def whole(self, name: str, default: int, *, least: int = 0) -> int:
         value = self.text(name, str(default))

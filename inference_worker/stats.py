@@ -1,10 +1,10 @@
-"""A worker's own account of itself over the last minute."""
+"""A worker's own account of itself: since its start for Prometheus, over the last minute for the dashboard."""
 
 from __future__ import annotations
 
 import time
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,17 +13,30 @@ import numpy as np
 
 from inference_worker.batcher import Batch
 from inference_worker.contract import WorkerState
+from inference_worker.histogram import Histogram
 
 WINDOW_S = 60.0
+LATENCY_BOUNDS_S = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
+"""From a post scored alone on an idle machine to half an hour behind."""
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Stats:
-    """Counts what passes; `state` sums up the last WINDOW_S seconds. Called from one event loop."""
+    """Counts what passes; `state` sums up the last WINDOW_S seconds. Called from one event loop.
+
+    Since the start. written, abstained: posts; since_ingested, since_created: seconds until a post was in Redis;
+    dead_letters: by kind of failure; batch_sizes, tokens, padded_tokens, busy_s: of batches the engine did.
+    """
 
     def __init__(self, *, name: str, model: str, engine: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.name, self.model, self.engine = name, model, engine
         self.started_at = datetime.now(UTC)
-        self.written = 0
+        self.written = self.abstained = 0
+        self.since_ingested, self.since_created = Histogram(LATENCY_BOUNDS_S), Histogram(LATENCY_BOUNDS_S)
+        self.dead_letters: Counter[str] = Counter()
+        self.batch_sizes = Histogram(BATCH_BOUNDS)
+        self.tokens = self.padded_tokens = 0
+        self.busy_s = 0.0
         self._clock_s = clock_s
         self._started_s = clock_s()
         self._latencies: deque[tuple[float, array[float]]] = deque()  # (when, ms each): a minute may be 400,000 posts
@@ -32,12 +45,22 @@ class Stats:
         self._pictures: deque[tuple[float, int, int]] = deque([(self._started_s, 0, 0)])  # (when, known, all so far)
 
     def batch_done(self, batch: Batch[Any], busy_s: float) -> None:
-        self._batches.append((self._clock_s(), len(batch.items), batch.tokens, batch.padded_tokens, busy_s))
+        items, tokens, padded_tokens = len(batch.items), batch.tokens, batch.padded_tokens
+        self._batches.append((self._clock_s(), items, tokens, padded_tokens, busy_s))
+        self.batch_sizes.add((items,))
+        self.tokens += tokens
+        self.padded_tokens += padded_tokens
+        self.busy_s += busy_s
 
-    def posts_written(self, latencies_ms: Sequence[float]) -> None:
+    def posts_written(self, latencies_ms: Sequence[float], ages_s: Sequence[float] = (), abstained: int = 0) -> None:
+        """ages_s: of the same posts, since they were created."""
         now = self._clock_s()
         self.written += len(latencies_ms)
-        self._latencies.append((now, array("f", latencies_ms)))
+        self.abstained += abstained
+        latencies = array("f", latencies_ms)
+        self._latencies.append((now, latencies))
+        self.since_ingested.add(np.frombuffer(latencies, np.float32) / 1000)
+        self.since_created.add(ages_s)
 
     def state(
         self, *, queue_age_s: float, lag: int | None, known_pictures: int = 0, new_pictures: int = 0

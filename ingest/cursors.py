@@ -72,10 +72,14 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class CursorFile:
-    """One cursor, kept in `folder` under the name of the namespace and the source; the file is whole at any time."""
+    """One cursor, kept in `folder` under the name of the namespace and the source; the file is whole at any time.
+
+    saved_at: when this process last saved one.
+    """
 
     def __init__(self, folder: Path, *, namespace: str, source: str) -> None:
         self.path = folder / f"{namespace}.{source}.cursor.json"
+        self.saved_at: datetime | None = None
         self._saved: str | None = None
 
     def load(self) -> str | None:
@@ -93,8 +97,9 @@ class CursorFile:
         """Blocking, for a thread. None and what is saved already are left alone."""
         if cursor is None or cursor == self._saved:
             return
-        self._write(msgspec.json.encode(_Saved(cursor, datetime.now(UTC))))
-        self._saved = cursor
+        saved_at = datetime.now(UTC)
+        self._write(msgspec.json.encode(_Saved(cursor, saved_at)))
+        self._saved, self.saved_at = cursor, saved_at
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,12 +1,10 @@
-"""Is ingest well? `GET /healthz` says 200 or 503, and the report of the run as JSON; off unless asked for."""
+"""Is ingest well? What it says at `/healthz`, `/readyz` and `/metrics`; off unless asked for."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
-
-import msgspec
 
 from ingest.errors import BadSettings
 from ingest.report import IngestReport
@@ -23,10 +21,18 @@ class Health:
 
     def problem(self) -> str | None:
         """None if all is well."""
+        return self.kafka_problem() or self.source_problem()
+
+    def kafka_problem(self) -> str | None:
         if self.report is None:
             return "starting"
         if self.report.silent_s > SILENCE_S:
             return f"Kafka has not acknowledged anything for {self.report.silent_s:.0f} s"
+        return None
+
+    def source_problem(self) -> str | None:
+        if self.report is None:
+            return "starting"
         state = self.report.state
         if state is not None and state.phase != "live":
             return f"{self.report.source} is {state.phase}: {state.detail}"
@@ -39,24 +45,11 @@ async def serve_health(health: Health, address: tuple[str, int] | None) -> Async
     if address is None:
         yield
         return
-    from aiohttp import web  # 0.2 s of imports, for those who ask for it
+    from ingest.metrics import IngestMetrics  # 0.2 s of imports, for those who ask for it
+    from ingest.telemetry.endpoint import CannotListen, serve
 
-    async def healthz(_: web.Request) -> web.Response:
-        problem = health.problem()
-        body = msgspec.json.encode({"status": problem or "ok", "report": health.report})
-        return web.Response(status=503 if problem else 200, body=body, content_type="application/json")
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthz)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, *address).start()
-        except OSError as error:
-            host, port = address
-            problem = f"MOODSTREAM_INGEST_HEALTH is {host}:{port}, where one cannot listen ({error.strerror})"
-            raise BadSettings(f"{problem}: name another address, or unset it") from error
-        yield
-    finally:
-        await runner.cleanup()
+        async with serve(IngestMetrics(health), address, variable="MOODSTREAM_INGEST_HEALTH"):
+            yield
+    except CannotListen as error:
+        raise BadSettings(str(error)) from error

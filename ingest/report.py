@@ -25,7 +25,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     sent: records Kafka acknowledged; skipped, failed: counts by reason; warnings: what was odd about posts sent;
     media: what became of pictures to be fetched, by outcome; waited_s: how long reading was held up by a slow Kafka;
     silent_s: how long Kafka has not acknowledged anything, though something waits for that;
-    state: how a live source is, None for others; format: what an archive was found to be;
+    state: how a live source is, cursor_saved_at: when its cursor was last saved, None for others;
+    format: what an archive was found to be;
     samples: by reason, the places of the first few items skipped for it ("row 17: …").
     """
 
@@ -44,6 +45,7 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     waited_s: float = 0.0
     silent_s: float = 0.0
     state: SourceState | None = None
+    cursor_saved_at: datetime | None = None
     format: str = ""
     samples: dict[str, list[str]] = {}
 
@@ -57,6 +59,7 @@ class Tally:
         self.skipped: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self.media: Counter[str] = Counter()
+        self.cursor_saved_at: datetime | None = None
         self.samples: dict[str, list[str]] = {}
 
     def skip(self, reason: str, item: str = "") -> None:

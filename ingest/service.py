@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ingest.archive_run import ArchiveRun
 from ingest.clock import ReplayClock
@@ -23,6 +23,9 @@ from ingest.sink import Sink
 from ingest.sources.items import LiveSource, Source
 from ingest.tasks import cancel
 from ingest.topics.definitions import Topics, TopicsFile
+
+if TYPE_CHECKING:
+    from ingest.live_run import LiveRun
 
 PROGRESS_EVERY_S: Final = 1.0
 TOPICS_EVERY_S: Final = 2.0
@@ -103,7 +106,7 @@ async def _run_of(
     if settings.cursor_dir is not None:
         file = CursorFile(settings.cursor_dir, namespace=settings.namespace, source=source.name)
         stack.enter_context(file.locked())
-        await stack.enter_async_context(_saved(file, lambda: going.cursor))
+        await stack.enter_async_context(_saved(file, going))
     return going
 
 
@@ -149,6 +152,7 @@ def _report(run: str, source: Source, settings: Settings, sink: Sink, tally: Tal
         waited_s=round(sink.waited_s, 3),
         silent_s=round(sink.silent_s, 3),
         state=snapshot(cast(LiveSource, source).state) if source.kind == "live" else None,
+        cursor_saved_at=tally.cursor_saved_at,
         format=getattr(source, "format", ""),  # of archives
         samples={reason: [*places] for reason, places in tally.samples.items()},
     )
@@ -181,7 +185,7 @@ async def _reload_regularly(file: TopicsFile, going: Run, source: Source) -> Non
 
 
 @asynccontextmanager
-async def _saved(file: CursorFile, cursor: Callable[[], str | None]) -> AsyncIterator[None]:
+async def _saved(file: CursorFile, going: LiveRun) -> AsyncIterator[None]:
     """Saves the cursor regularly, and at the end, whatever ends it: it never is ahead of Kafka."""
 
     saving: asyncio.Task[None] | None = None
@@ -190,11 +194,12 @@ async def _saved(file: CursorFile, cursor: Callable[[], str | None]) -> AsyncIte
         nonlocal saving
         while True:
             await asyncio.sleep(CURSOR_EVERY_S)
-            saving = asyncio.create_task(asyncio.to_thread(file.save, cursor()))
+            saving = asyncio.create_task(asyncio.to_thread(file.save, going.cursor))
             try:
                 await asyncio.shield(saving)  # its thread cannot be cancelled
             except BadSettings as error:  # a full disk may have room again
                 log.error("%s", error)
+            going.tally.cursor_saved_at = file.saved_at
 
     try:
         async with _beside(save_regularly()):
@@ -202,7 +207,7 @@ async def _saved(file: CursorFile, cursor: Callable[[], str | None]) -> AsyncIte
     finally:
         if saving is not None:
             await asyncio.wait({saving})
-        file.save(cursor())
+        file.save(going.cursor)
 
 
 @asynccontextmanager

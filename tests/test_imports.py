@@ -15,13 +15,20 @@ OURS: Final = {"ingest", "inference_worker", "dashboard", "training", "deploy", 
 HEAVY: Final = {"torch", "torchvision", "transformers", "timm"}
 CONTRACTS: Final = {
     "ingest": set(),
-    "inference_worker": {"ingest.contract"},
-    "dashboard": {"inference_worker.contract", "inference_worker.amendments", "ingest.contract", "ingest.topics"},
+    "inference_worker": {"ingest.contract", "ingest.telemetry"},
+    "dashboard": {
+        "inference_worker.contract",
+        "inference_worker.amendments",
+        "ingest.contract",
+        "ingest.topics",
+        "ingest.telemetry",
+    },
     "training": set(),
 }
 """The modules of other parts a part may import; `deploy` wires all of them together.
 
-`ingest.topics` is the language of the user's queries: what ingest tags by, the dashboard previews and counts by.
+`ingest.topics` is the language of the user's queries: what ingest tags by, the dashboard previews and counts by;
+`ingest.telemetry` is how every service tells of itself, alike: health, metrics, log lines.
 """
 FORBIDDEN: Final = {
     "ingest": HEAVY | {"faust", "redis", "streamlit", "onnxruntime"},

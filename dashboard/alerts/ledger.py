@@ -133,6 +133,10 @@ class Ledger:
             pipeline.hdel(self.keys.seen, *old)
             pipeline.execute()
 
+    def waiting(self) -> int:
+        """How many notifications are not yet delivered."""
+        return int(self.redis.hlen(self.keys.outbox))
+
     def undelivered(self) -> list[Notification]:
         """Oldest first."""
         packed = self.redis.hvals(self.keys.outbox)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from inference_worker.contract import ALL, NewerResults, Results, UnknownNamespace
 
 from .delivery import Delivery
-from .errors import BadRules, LockLost
+from .errors import BadRules, BadSettings, LockLost
 from .evaluation import clock_of, closed_until, evaluate, first_state
 from .ledger import RENEW_S, Ledger
 from .rules import RulesFile
@@ -45,6 +45,7 @@ class Watch:
         self.redis, self.settings, self.rules, self.sinks, self.now = redis, settings, rules, sinks, now
         self.ledger = Ledger(redis, settings.namespace)
         self.evaluated = 0
+        self.evaluated_until: datetime | None = None
         self.is_leading: bool | None = None
         self._told: set[str] = set()
 
@@ -82,6 +83,7 @@ class Watch:
         if left_out:
             log.error("%d notifications left out: too many wait for their sink already", left_out)
         self.evaluated += state.next_minute - first
+        self.evaluated_until = datetime.fromtimestamp(60 * state.next_minute, UTC)
         return state.next_minute < last
 
     def _reread_rules(self) -> None:
@@ -126,11 +128,31 @@ async def run(settings: AlertSettings) -> None:
                 len(rules.rules),
                 ", ".join(sinks),
             )
-            await serve(watch, Delivery(watch.ledger, sinks), stopping)
+            delivery = Delivery(watch.ledger, sinks)
+            async with _observed(watch, delivery):
+                await serve(watch, delivery, stopping)
         finally:
             with suppress(RedisError, OSError):
                 await asyncio.to_thread(watch.ledger.release)
             redis.close()
+
+
+@asynccontextmanager
+async def _observed(watch: Watch, delivery: Delivery) -> AsyncIterator[None]:
+    """Answers for the service while the body runs, where that is asked for."""
+    if watch.settings.health is None:
+        yield
+        return
+    from ingest.telemetry import endpoint  # 0.2 s of imports, for those who ask for it
+
+    from .metrics import AlertsMetrics
+
+    metrics = AlertsMetrics(watch, delivery)
+    try:
+        async with endpoint.serve(metrics, watch.settings.health, variable="MOODSTREAM_ALERTS_HEALTH"):
+            yield
+    except endpoint.CannotListen as error:
+        raise BadSettings(str(error)) from error
 
 
 async def serve(watch: Watch, delivery: Delivery, stopping: asyncio.Event) -> None:

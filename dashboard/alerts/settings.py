@@ -18,7 +18,8 @@ from .errors import BadSettings
 class AlertSettings:
     """rules: file of the rules; webhook_url: where notifications go, a secret; grace_s: how long after its end a
     minute closes; quiet_after_s: a live namespace's clock follows the wall's at this distance when nobody posts;
-    public_url: the dashboard's address, put before the links of notifications.
+    public_url: the dashboard's address, put before the links of notifications; health: where to answer /healthz,
+    /readyz and /metrics, None for nowhere.
     """
 
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
@@ -28,6 +29,7 @@ class AlertSettings:
     grace_s: float = 10.0
     quiet_after_s: float = 300.0
     public_url: str = ""
+    health: tuple[str, int] | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> AlertSettings:
@@ -44,6 +46,7 @@ class AlertSettings:
             grace_s=_seconds(environ, "MOODSTREAM_ALERTS_GRACE_S", cls.grace_s),
             quiet_after_s=_seconds(environ, "MOODSTREAM_ALERTS_QUIET_AFTER_S", cls.quiet_after_s),
             public_url=environ.get("MOODSTREAM_PUBLIC_URL", cls.public_url).rstrip("/"),
+            health=_address(environ, "MOODSTREAM_ALERTS_HEALTH"),
         )
 
     @property
@@ -76,6 +79,15 @@ def _webhook_url(environ: Mapping[str, str]) -> str | None:
     if not is_usable:
         raise BadSettings("MOODSTREAM_WEBHOOK_URL is no http or https address (not shown, as it is a secret): mend it")
     return url
+
+
+def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:
+    if not (value := environ.get(name)):
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        raise BadSettings(f"{name} is {value!r}: use host:port, for example 127.0.0.1:9103")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -129,6 +129,7 @@ class Bluesky:
                     connection = await server.open(self._position)
                 except Refused as refusal:
                     refusals.append(refusal)
+                    self.state.rate_limits += refusal.status == 429
                     self._servers.rotate(-1)
                 else:
                     self._note_connection(server)

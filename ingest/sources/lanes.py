@@ -164,6 +164,7 @@ class Lanes:
                 except TryAgain as trouble:
                     problem, after_s = trouble.problem, trouble.after_s or 0.0
                     lane.is_reached = lane.is_reached or trouble.is_there
+                    self.state.rate_limits += trouble.is_rate_limit
                 except BadCredentials as refused:
                     if not self._was_let_in(lane):
                         raise

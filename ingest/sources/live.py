@@ -28,14 +28,16 @@ MAX_AHEAD: Final = timedelta(minutes=5)
 class SourceState:
     """How a live source is: `detail` is one line for a person ("connected to host", "HTTP 503, again in 10 s").
 
-    lag_s: age of the newest event when it came; reconnects: connections after the first; gaps: stretches the upstream
-    could not give again, in words; skipped: events that make no item of their own, by reason (likes, heartbeats).
+    lag_s: age of the newest event when it came; reconnects: connections after the first; rate_limits: answers that we
+    ask too often; gaps: stretches the upstream could not give again, in words; skipped: events that make no item of
+    their own, by reason (likes, heartbeats).
     """
 
     phase: Phase = "connecting"
     detail: str = ""
     events: int = 0
     reconnects: int = 0
+    rate_limits: int = 0
     lag_s: float | None = None
     gaps: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)

@@ -26,11 +26,14 @@ DEADLINE_S: Final = 30.0
 class TryAgain(Exception):
     """The upstream cannot be read now.
 
-    problem: short, without secrets; after_s: the wait it asks for; is_there: it would answer, at another time.
+    problem: short, without secrets; after_s: the wait it asks for; is_there: it would answer, at another time;
+    is_rate_limit: it was asked too often.
     """
 
-    def __init__(self, problem: str, *, after_s: float | None = None, is_there: bool = False) -> None:
-        self.problem, self.after_s, self.is_there = problem, after_s, is_there
+    def __init__(
+        self, problem: str, *, after_s: float | None = None, is_there: bool = False, is_rate_limit: bool = False
+    ) -> None:
+        self.problem, self.after_s, self.is_there, self.is_rate_limit = problem, after_s, is_there, is_rate_limit
         super().__init__(problem)
 
 
@@ -106,7 +109,8 @@ def refusal(status: int, headers: httpx.Headers) -> TryAgain:
     phrase = f"HTTP {status}"
     with suppress(ValueError):
         phrase += f" {HTTPStatus(status).phrase}"
-    return TryAgain(phrase, after_s=retry_after_s(headers), is_there=status == 429)
+    is_rate_limit = status == HTTPStatus.TOO_MANY_REQUESTS
+    return TryAgain(phrase, after_s=retry_after_s(headers), is_there=is_rate_limit, is_rate_limit=is_rate_limit)
 
 
 class LiveLines(httpx.AsyncByteStream):

@@ -79,6 +79,7 @@ class Retries:
     async def after(self, failure: TryAgain) -> None:
         """Raises SourceUnreachable if the host was never reached and does not look as if it will be."""
         self._failures += 1
+        self._state.rate_limits += failure.cause == "rate limit"
         self._was_reached = self._was_reached or failure.by_x
         if not self._was_reached and self._failures >= ATTEMPTS_AT_START:
             raise SourceUnreachable(

@@ -153,6 +153,7 @@ def test_the_application_is_set_up_as_the_guarantees_need() -> None:
         ("NAMESPACE", "Live!", "namespace 'Live!': use 1 to 63 lower-case letters"),
         ("KIND", "dead", "MOODSTREAM_KIND='dead': use one of live, sample, replay"),
         ("PARTITIONS", "0", "MOODSTREAM_PARTITIONS='0': use a whole number, at least 1"),
+        ("WORKER_HEALTH", "9102", "MOODSTREAM_WORKER_HEALTH='9102': use host:port, for example 127.0.0.1:9102"),
         ("SESSION_TIMEOUT_S", "soon", "MOODSTREAM_SESSION_TIMEOUT_S='soon': use seconds, more than 0"),
     ],
 )

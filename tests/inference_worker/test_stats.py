@@ -81,3 +81,18 @@ def test_a_minute_of_many_posts_takes_some_bytes_each(stats: Stats) -> None:
     finally:
         tracemalloc.stop()
     assert held < 10 * len(batch) * batches
+
+
+def test_what_is_counted_since_the_start_outlives_the_window(stats: Stats, clock: Clock) -> None:
+    items = tuple(Item(None, b"%d" % tokens, "text", tokens, 0, 0.0) for tokens in (6, 10))
+    for _ in range(2):
+        stats.batch_done(Batch("text", items), 0.5)
+        stats.posts_written([30.0, 400.0], [3.0, 4000.0], abstained=1)
+        clock.now_s += 10 * WINDOW_S
+        stats.state(queue_age_s=0.0, lag=0)
+    assert (stats.written, stats.abstained) == (4, 2)
+    assert (stats.tokens, stats.padded_tokens, stats.busy_s) == (32, 40, 1.0)
+    assert dict(stats.batch_sizes.buckets())[2] == 2
+    ingested, created = dict(stats.since_ingested.buckets()), dict(stats.since_created.buckets())
+    assert (ingested[0.035], ingested[0.5], ingested[float("inf")]) == (2, 4, 4)
+    assert (created[5], created[1800], created[float("inf")]) == (2, 2, 4)

@@ -76,11 +76,50 @@ def test_gaps_and_a_slow_kafka_are_said_aloud(
 async def test_health_is_told_with_the_whole_report(known: IngestReport | None, status: int, said: str) -> None:
     health, port = Health(), free_port()
     health.report = known
-    async with serve_health(health, ("127.0.0.1", port)), httpx.AsyncClient() as client:
-        answer = await client.get(f"http://127.0.0.1:{port}/healthz")
-    body = answer.json()
-    assert (answer.status_code, body["status"][: len(said)]) == (status, said)
+    async with (
+        serve_health(health, ("127.0.0.1", port)),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        alive, ready = await client.get("/healthz"), await client.get("/readyz")
+    body = alive.json()
+    assert (alive.status_code, body["status"][: len(said)]) == (200, said)
     assert body["report"] == (msgspec.to_builtins(known) if known is not None else None)
+    assert ready.status_code == status
+    assert any(outcome.startswith(said) for outcome in ready.json()["checks"].values())
+
+
+async def test_the_report_is_told_as_metrics() -> None:
+    health, port = Health(), free_port()
+    state = live(events=600, lag_s=0.84, reconnects=2, rate_limits=3, gaps=["36 h"], skipped=Counter(like=400))
+    counts = {"skipped": {"no topic matches": 65}, "media": {"late": 2}, "waited_s": 1.5, "silent_s": 16.0}
+    health.report = report(read=100, sent=35, state=state, cursor_saved_at=NOON, **counts)
+    async with serve_health(health, ("127.0.0.1", port)), httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+    lines = [line for line in answer.text.splitlines() if line.startswith("moodstream_")]
+    assert lines == [
+        'moodstream_ingest_ready{check="kafka"} 0.0',
+        'moodstream_ingest_ready{check="source"} 1.0',
+        'moodstream_ingest_run_info{namespace="live",run="r",source="bluesky"} 1.0',
+        "moodstream_ingest_items_read_total 100.0",
+        "moodstream_ingest_records_sent_total 35.0",
+        "moodstream_ingest_deletion_copies_total 0.0",
+        'moodstream_ingest_items_skipped_total{reason="no topic matches"} 65.0',
+        'moodstream_ingest_pictures_total{outcome="late"} 2.0',
+        "moodstream_ingest_kafka_wait_seconds_total 1.5",
+        "moodstream_ingest_kafka_silence_seconds 16.0",
+        "moodstream_ingest_source_events_total 600.0",
+        'moodstream_ingest_source_events_skipped_total{reason="like"} 400.0',
+        "moodstream_ingest_source_reconnects_total 2.0",
+        "moodstream_ingest_source_rate_limits_total 3.0",
+        "moodstream_ingest_source_gaps 1.0",
+        "moodstream_ingest_source_lag_seconds 0.84",
+        'moodstream_ingest_source_phase{phase="connecting"} 0.0',
+        'moodstream_ingest_source_phase{phase="live"} 1.0',
+        'moodstream_ingest_source_phase{phase="waiting"} 0.0',
+        'moodstream_ingest_source_phase{phase="stopped"} 0.0',
+        "moodstream_ingest_cursor_saved_timestamp_seconds 1.77789603e+09",
+    ]
+    assert "process_resident_memory_bytes" in answer.text
 
 
 async def test_an_address_in_use_is_named() -> None:

@@ -129,9 +129,9 @@ async def test_matching_posts_arrive_with_pictures_and_a_restart_goes_on(
         async with ingesting(settings, f"{host}/subscribe", pictures, tmp_path, health) as process:
             found = await sent_posts(settings, 10)
             async with httpx.AsyncClient() as client:
+                while (await client.get(f"http://127.0.0.1:{health}/readyz")).status_code != 200:
+                    pass
                 answer = await client.get(f"http://127.0.0.1:{health}/healthz")
-                while answer.status_code != 200:
-                    answer = await client.get(f"http://127.0.0.1:{health}/healthz")
             assert answer.json()["report"]["state"]["phase"] == "live"
             report = await stopped(process)
         assert {len(post.images) for post in found} == {0, 2}
