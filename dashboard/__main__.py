@@ -7,6 +7,8 @@ import logging
 import socket
 from pathlib import Path
 
+from ingest.telemetry.logs import configure
+
 from .loopback import is_loopback
 from .settings import Settings, check_login, secrets_files
 
@@ -24,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
             check_login(secrets_files())
     except ValueError as error:
         parser.exit(2, f"moodstream dashboard: {error}\n")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(settings.log, plain="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger(__name__).info(
         "page at http://%s:%d, results from Redis at %s", chosen.host, chosen.port, settings.redis_address
     )

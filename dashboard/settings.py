@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ingest.telemetry.logs import FORMS
+
 from .redis_address import redis_address
 
 _AUTH_KEYS = ("redirect_uri", "cookie_secret")
@@ -25,7 +27,7 @@ class Settings:
     auth: `oidc` where people log in, else `off`; editors, viewers: addresses of those who may change things, or look,
     or `*@domain`; viewers None: whoever the provider knows;
     topics_path: the user's topics, where they are named; else ./topics.toml, or the shipped ones.
-    runs: folder of the replays `moodstream replay` made.
+    runs: folder of the replays `moodstream replay` made; log: form of log lines.
     """
 
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
@@ -38,6 +40,7 @@ class Settings:
     viewers: tuple[str, ...] | None = None
     topics_path: Path | None = None
     runs: Path = Path(".moodstream/runs")
+    log: str = "plain"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -53,6 +56,7 @@ class Settings:
             viewers=_people("MOODSTREAM_VIEWERS", environ.get("MOODSTREAM_VIEWERS", "")) or None,
             topics_path=Path(environ["MOODSTREAM_TOPICS"]) if environ.get("MOODSTREAM_TOPICS") else None,
             runs=Path(environ.get("MOODSTREAM_RUNS") or cls.runs),
+            log=_log(environ.get("MOODSTREAM_LOG", cls.log)),
         )
 
     @property
@@ -81,6 +85,12 @@ def _addresses(value: str) -> tuple[str, ...]:
         if not is_address:
             raise ValueError(f"MOODSTREAM_INGEST_HEALTH is {value!r}: give host:port, several with commas between them")
     return addresses
+
+
+def _log(value: str) -> str:
+    if value not in FORMS:
+        raise ValueError(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
+    return value
 
 
 def _auth(value: str) -> str:

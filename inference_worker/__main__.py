@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 import faust
@@ -12,6 +11,7 @@ from inference_worker import artifact
 from inference_worker.agent import create_app
 from inference_worker.errors import ArtifactError
 from inference_worker.settings import Settings
+from ingest.telemetry.logs import configure
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -20,7 +20,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="inference_worker", description=__doc__).parse_args()
     try:
         settings = Settings.from_env()
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+        configure(settings.log, plain=LOG_FORMAT)
         predictor = artifact.load(settings.model, engine=settings.engine, threads=settings.engine_threads)
     except (ValueError, ArtifactError) as error:
         sys.stderr.write(f"inference_worker: {error}\n")

@@ -33,6 +33,7 @@ from inference_worker.settings import Settings
 from inference_worker.stats import Stats
 from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Standing, Withdrawn, Write
 from ingest.contract import Deletion, MalformedRecord, NewerSchema, Post, Record, decode
+from ingest.telemetry.logs import about
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ class Pipeline:
         except Unscorable as error:
             return _failure(replace(work, failure=Failure.of(error)), time.monotonic())
         except Exception as error:  # whatever a hostile record provokes: it is set aside, the stream goes on
-            logger.exception("record at %s could not be prepared", work.delivered.position)
+            logger.exception("record at %s could not be prepared", work.delivered.position, extra=about(post.id))
             return _failure(replace(work, failure=Failure.of(error)), time.monotonic())
 
     async def _score_all(self, threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
@@ -325,7 +326,8 @@ class Pipeline:
             if isinstance(error, EngineOutOfMemory):
                 self._is_out_of_memory = True
             if len(items) == 1:
-                logger.exception("post %s cannot be scored", items[0].key.decode())
+                post_id = items[0].key.decode()
+                logger.exception("post %s cannot be scored", post_id, extra=about(post_id))
                 return [Failure.of(error)]
             middle = len(items) // 2
             return self._score(items[:middle]) + self._score(items[middle:])
@@ -351,7 +353,8 @@ class Pipeline:
     async def _write(self, writes: list[tuple[_Work, Write]], failed: list[tuple[_Work, Failure]]) -> None:
         """To the dead letters, to Redis, and only then acknowledged."""
         for work, failure in failed:
-            logger.warning("dead letter %s: %s", work.delivered.position, failure.reason)
+            told = about(work.record.id if isinstance(work.record, Post) else None)
+            logger.warning("dead letter %s: %s", work.delivered.position, failure.reason, extra=told)
             await self._dead_letters(work.delivered, failure.reason)
         every = [*writes, *((work, _dead_letter(work, failure.reason, self.stats)) for work, failure in failed)]
         await self._sink.write([write for _, write in every])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_worker.contract import check_namespace
+from ingest.telemetry.logs import FORMS
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400
@@ -19,7 +20,7 @@ ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch
 class Settings:
     """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write.
 
-    health: where to answer /healthz, /readyz and /metrics, None for nowhere.
+    health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines.
     """
 
     namespace: str = "live"
@@ -45,6 +46,7 @@ class Settings:
     post_retention_s: int = 2 * DAY_S
     results_kept: int = 10_000
     health: tuple[str, int] | None = None
+    log: str = "plain"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -76,6 +78,7 @@ class Settings:
             post_retention_s=env.whole("POST_RETENTION_S", 0 if keeps_all else cls.post_retention_s),
             results_kept=env.whole("RESULTS_KEPT", 0 if keeps_all else cls.results_kept),
             health=env.address("WORKER_HEALTH"),
+            log=env.one_of("LOG", cls.log, FORMS),
         )
 
     @property

@@ -16,6 +16,7 @@ from ingest.errors import IngestError, Misuse
 from ingest.opening import open_asked
 from ingest.service import run
 from ingest.settings import Settings
+from ingest.telemetry.logs import configure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,11 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ingest", description="Send a source's posts to Kafka.")
     add_arguments(parser)
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it comes back as our errors
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs the URL of each request, with what is in its query
     try:
         settings = Settings.from_env()
+        configure(settings.log, plain="%(asctime)s %(name)s %(levelname)s %(message)s")
         settings = replace(settings, keep_all=settings.keep_all or arguments.keep_all)
         asked = open_asked(Request.of(arguments), settings)
         report = asyncio.run(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.errors import BadSettings
+from ingest.telemetry.logs import FORMS
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
 SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"
@@ -28,7 +29,7 @@ class Settings:
     live source keeps it in state_dir: an author's deletion must find what was sent before a restart).
     Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
     as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
-    answer GET /healthz; environ: where a source looks for its keys.
+    answer /healthz, /readyz and /metrics; environ: where a source looks for its keys. log: form of log lines.
     """
 
     namespace: str = "live"
@@ -44,6 +45,7 @@ class Settings:
     state_dir: Path | None = None
     cursor_dir: Path | None = None
     health: tuple[str, int] | None = None
+    log: str = "plain"
     environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Settings:
             state_dir=state_dir,
             cursor_dir=Path(environ.get("MOODSTREAM_CURSORS") or state_dir),
             health=_address(environ, "MOODSTREAM_INGEST_HEALTH"),
+            log=_log(environ),
             environ=environ,
             **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
         )
@@ -96,6 +99,13 @@ def _keep_all(environ: Mapping[str, str]) -> bool:
     if value not in ("matched", "all"):
         raise BadSettings(f"MOODSTREAM_KEEP is {value!r}: use matched (posts of your topics) or all")
     return value == "all"
+
+
+def _log(environ: Mapping[str, str]) -> str:
+    value = environ.get("MOODSTREAM_LOG", "plain")
+    if value not in FORMS:
+        raise BadSettings(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
+    return value
 
 
 def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
+
+from ingest.telemetry.logs import configure
 
 from .errors import AlertsError
 from .rules import RulesFile
@@ -19,9 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="only say whether settings and rules can be used")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = AlertSettings.from_env()
+        configure(settings.log, plain="%(asctime)s %(levelname)s %(name)s: %(message)s")
         if chosen.check:
             rules = RulesFile(settings.rules).rules
             sys.stdout.write(f"{len(rules)} rules: {', '.join(rule.name for rule in rules)}\n")

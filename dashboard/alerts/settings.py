@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from dashboard.redis_address import redis_address
 from inference_worker.contract import check_namespace
+from ingest.telemetry.logs import FORMS
 
 from .errors import BadSettings
 
@@ -19,7 +20,7 @@ class AlertSettings:
     """rules: file of the rules; webhook_url: where notifications go, a secret; grace_s: how long after its end a
     minute closes; quiet_after_s: a live namespace's clock follows the wall's at this distance when nobody posts;
     public_url: the dashboard's address, put before the links of notifications; health: where to answer /healthz,
-    /readyz and /metrics, None for nowhere.
+    /readyz and /metrics, None for nowhere; log: form of log lines.
     """
 
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
@@ -30,6 +31,7 @@ class AlertSettings:
     quiet_after_s: float = 300.0
     public_url: str = ""
     health: tuple[str, int] | None = None
+    log: str = "plain"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> AlertSettings:
@@ -47,6 +49,7 @@ class AlertSettings:
             quiet_after_s=_seconds(environ, "MOODSTREAM_ALERTS_QUIET_AFTER_S", cls.quiet_after_s),
             public_url=environ.get("MOODSTREAM_PUBLIC_URL", cls.public_url).rstrip("/"),
             health=_address(environ, "MOODSTREAM_ALERTS_HEALTH"),
+            log=_log(environ),
         )
 
     @property
@@ -79,6 +82,13 @@ def _webhook_url(environ: Mapping[str, str]) -> str | None:
     if not is_usable:
         raise BadSettings("MOODSTREAM_WEBHOOK_URL is no http or https address (not shown, as it is a secret): mend it")
     return url
+
+
+def _log(environ: Mapping[str, str]) -> str:
+    value = environ.get("MOODSTREAM_LOG", AlertSettings.log)
+    if value not in FORMS:
+        raise BadSettings(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
+    return value
 
 
 def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:

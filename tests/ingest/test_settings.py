@@ -73,6 +73,7 @@ def test_topics_of_the_working_directory_come_before_the_shipped_ones(
         ("MOODSTREAM_AUTHOR_KEY", ""),
         ("MOODSTREAM_KEEP", "some"),
         ("MOODSTREAM_INGEST_HEALTH", "8081"),
+        ("MOODSTREAM_LOG", "xml"),
         ("MOODSTREAM_INGEST_HEALTH", "localhost:99999"),
     ],
 )

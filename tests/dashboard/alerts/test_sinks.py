@@ -165,6 +165,7 @@ def test_the_webhooks_address_comes_from_a_file_and_is_masked(tmp_path: Path) ->
             "MOODSTREAM_WEBHOOK_URL_FILE='/no/such/file' cannot be read",
         ),
         ({"MOODSTREAM_ALERTS_GRACE_S": "soon"}, "MOODSTREAM_ALERTS_GRACE_S is 'soon': give seconds from 0 to 3600"),
+        ({"MOODSTREAM_LOG": "xml"}, "MOODSTREAM_LOG is 'xml': use plain or json"),
         ({"MOODSTREAM_ALERTS_HEALTH": "9111"}, "MOODSTREAM_ALERTS_HEALTH is '9111': use host:port, for example"),
         ({"MOODSTREAM_NAMESPACE": "Not One"}, "MOODSTREAM_NAMESPACE"),
     ],
