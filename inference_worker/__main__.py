@@ -12,6 +12,7 @@ from inference_worker.agent import create_app
 from inference_worker.errors import ArtifactError
 from inference_worker.settings import Settings
 from ingest.telemetry.logs import configure
+from ingest.telemetry.tracing import Traces, TracingMissing
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -21,11 +22,12 @@ def main() -> None:
     try:
         settings = Settings.from_env()
         configure(settings.log, plain=LOG_FORMAT)
+        traces = Traces("worker", settings.traces) if settings.traces is not None else None
         predictor = artifact.load(settings.model, engine=settings.engine, threads=settings.engine_threads)
-    except (ValueError, ArtifactError) as error:
+    except (ValueError, TracingMissing, ArtifactError) as error:
         sys.stderr.write(f"inference_worker: {error}\n")
-        sys.exit(2 if isinstance(error, ValueError) else 1)
-    app = create_app(settings, predictor)
+        sys.exit(1 if isinstance(error, ArtifactError) else 2)
+    app = create_app(settings, predictor, traces)
     faust.Worker(app, loglevel="INFO", redirect_stdouts=False, override_logging=False).execute_from_commandline()
 
 

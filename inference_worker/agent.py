@@ -30,7 +30,15 @@ from inference_worker.predictor import Predictor
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
 from inference_worker.store import Position, Store
-from ingest.contract import PLACE_HEADER, RUN_HEADER, dead_letters_topic, decode_place, posts_topic
+from ingest.contract import (
+    PLACE_HEADER,
+    RUN_HEADER,
+    TRACEPARENT_HEADER,
+    dead_letters_topic,
+    decode_place,
+    posts_topic,
+)
+from ingest.telemetry.tracing import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +61,7 @@ class WorkerApp(faust.App):
     pipeline: Pipeline
     dead_letters: faust.TopicT
     observed: AsyncExitStack
+    traces: Traces | None
 
     async def on_start(self) -> None:
         await super().on_start()
@@ -61,7 +70,9 @@ class WorkerApp(faust.App):
         await self.store.open()
         name = f"{socket.gethostname()}-{os.getpid()}"
         self.stats = Stats(name=name, model=self.predictor.name, engine=self.predictor.engine.name)
-        self.pipeline = Pipeline(self.predictor, self.store, self.send_dead_letter, self.settings, self.stats)
+        self.pipeline = Pipeline(
+            self.predictor, self.store, self.send_dead_letter, self.settings, self.stats, self.traces
+        )
         self.observed = AsyncExitStack()
         if self.settings.health is not None:
             from inference_worker.metrics import WorkerMetrics  # 0.2 s of imports, for those who ask for it
@@ -86,6 +97,8 @@ class WorkerApp(faust.App):
                 logger.info("Redis is away; the worker's state there expires by itself")
         if hasattr(self, "observed"):
             await self.observed.aclose()
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
         if hasattr(self, "redis"):
             await self.redis.aclose()
 
@@ -148,7 +161,7 @@ class WorkerApp(faust.App):
         return sorted(tp for tp in self.consumer.assignment() if tp.topic == topic)
 
 
-def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
+def create_app(settings: Settings, predictor: Predictor, traces: Traces | None = None) -> WorkerApp:
     """The worker of `settings.namespace`, ready to be run by `faust.Worker`."""
     app = WorkerApp(
         settings.consumer_group,
@@ -171,7 +184,7 @@ def create_app(settings: Settings, predictor: Predictor) -> WorkerApp:
         producer_acks=-1,
         producer_max_request_size=MAX_LETTER_BYTES,
     )
-    app.settings, app.predictor = settings, predictor
+    app.settings, app.predictor, app.traces = settings, predictor, traces
     app.transport.Consumer = ChunkConsumer  # type: ignore[misc]  # declared of the class, read from the instance
     # Both topics hold posts as they came. faust makes milliseconds of it, and Kafka takes -1 for no end.
     retention = settings.post_retention_s or -0.001
@@ -241,6 +254,7 @@ def _delivered(message: Message) -> Delivered:
         position=_position(message.partition, message.offset, message.timestamp, headers.get(PLACE_HEADER)),
         run=(headers.get(RUN_HEADER) or NO_RUN.encode()).decode(errors="replace"),
         offset=message.offset,
+        traceparent=headers.get(TRACEPARENT_HEADER),
     )
 
 

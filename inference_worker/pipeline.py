@@ -34,6 +34,7 @@ from inference_worker.stats import Stats
 from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Standing, Withdrawn, Write
 from ingest.contract import Deletion, MalformedRecord, NewerSchema, Post, Record, decode
 from ingest.telemetry.logs import about
+from ingest.telemetry.tracing import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Delivered:
     position: Position
     run: str
     offset: int
+    traceparent: bytes | None = None
 
 
 class Failure(NamedTuple):
@@ -133,7 +135,15 @@ class Pipeline:
     Use as a task: `run()` until cancelled; `submit` from the stream; `drain` before stopping.
     """
 
-    def __init__(self, scorer: Scorer, sink: Sink, dead_letters: DeadLetters, settings: Settings, stats: Stats) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        sink: Sink,
+        dead_letters: DeadLetters,
+        settings: Settings,
+        stats: Stats,
+        traces: Traces | None = None,
+    ) -> None:
         self.ledger = Ledger()
         self.stats = stats
         self.batcher: Batcher[_Work] = Batcher(
@@ -145,6 +155,7 @@ class Pipeline:
         self._scorer = scorer
         self._sink = sink
         self._dead_letters = dead_letters
+        self._traces = traces
         self._intake: asyncio.Queue[_Work] = asyncio.Queue()
         self._slots = asyncio.Semaphore(settings.in_flight)
         self._in_flight = 0
@@ -349,6 +360,18 @@ class Pipeline:
         finally:
             self._write_slots.release()
         self.batcher.finish(batch.items)
+        if self._traces is not None and timing is not None:
+            self._trace(self._traces, batch, timing)
+
+    def _trace(self, traces: Traces, batch: Batch[_Work], timing: _Timing) -> None:
+        """From the engine's begin until it is all in Redis, which is now."""
+        headers = [header for item in batch.items if (header := item.payload.delivered.traceparent) is not None]
+        began_ns = time.time_ns() - round(1e9 * (time.monotonic() - timing.began_s))
+        engine_ms = round(1000 * (timing.ended_s - timing.began_s))
+        told: dict[str, str | int] = {"messaging.batch.message_count": len(batch.items), "moodstream.lane": batch.lane}
+        traces.batch(
+            headers, began_ns, {**told, "moodstream.engine_ms": engine_ms, "moodstream.model": self.stats.model}
+        )
 
     async def _write(self, writes: list[tuple[_Work, Write]], failed: list[tuple[_Work, Failure]]) -> None:
         """To the dead letters, to Redis, and only then acknowledged."""

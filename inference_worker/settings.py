@@ -10,6 +10,7 @@ from pathlib import Path
 
 from inference_worker.contract import check_namespace
 from ingest.telemetry.logs import FORMS
+from ingest.telemetry.tracing import is_collector
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400
@@ -20,7 +21,8 @@ ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch
 class Settings:
     """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write.
 
-    health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines.
+    health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines;
+    traces: URL of a collector of spans, None for none.
     """
 
     namespace: str = "live"
@@ -47,6 +49,7 @@ class Settings:
     results_kept: int = 10_000
     health: tuple[str, int] | None = None
     log: str = "plain"
+    traces: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -79,6 +82,7 @@ class Settings:
             results_kept=env.whole("RESULTS_KEPT", 0 if keeps_all else cls.results_kept),
             health=env.address("WORKER_HEALTH"),
             log=env.one_of("LOG", cls.log, FORMS),
+            traces=env.collector("TRACES"),
         )
 
     @property
@@ -110,6 +114,12 @@ class _Reader:
         if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
             raise ValueError(f"MOODSTREAM_{name}={value!r}: use host:port, for example 127.0.0.1:9102")
         return host.removeprefix("[").removesuffix("]"), int(port)
+
+    def collector(self, name: str) -> str | None:
+        value = self.text(name, "") or None
+        if value is not None and not is_collector(value):
+            raise ValueError(f"MOODSTREAM_{name}={value!r}: use a URL, for example http://127.0.0.1:4318/v1/traces")
+        return value
 
     def whole(self, name: str, default: int, *, least: int = 0) -> int:
         value = self.text(name, str(default))

@@ -15,6 +15,8 @@ SCHEMA_VERSION: Final = 1
 MAX_IMAGES: Final = 4
 RUN_HEADER: Final = "run"
 """Kafka record header naming the ingest run; the worker counts results per run under it."""
+TRACEPARENT_HEADER: Final = "traceparent"
+"""Kafka header of records whose way is traced: W3C Trace Context."""
 PLACE_HEADER: Final = "place"
 """Kafka record header of a replay: where the record stands in it, `number of its item:start of the run, in ms`.
 

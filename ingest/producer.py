@@ -29,6 +29,7 @@ from aiokafka.errors import TopicAlreadyExistsError as TopicExists
 from ingest.contract import (
     PLACE_HEADER,
     RUN_HEADER,
+    TRACEPARENT_HEADER,
     Deletion,
     Record,
     encode,
@@ -36,9 +37,10 @@ from ingest.contract import (
     posts_topic,
     record_key,
 )
-from ingest.errors import BrokerUnreachable
+from ingest.errors import BadSettings, BrokerUnreachable
 from ingest.partitioning import partition_of
 from ingest.settings import Settings
+from ingest.telemetry.tracing import Traces, TracingMissing
 
 LINGER_S: Final = 0.005
 """A round starts so long after its first record, so that a steady stream makes batches."""
@@ -92,6 +94,7 @@ class Producer:
         self._topic = posts_topic(settings.namespace)
         self._headers = [(RUN_HEADER, run.encode())]
         self._began_ms = began_ms
+        self._traces = _traces(settings)
         self._lost: str | None = None
         self._queues: list[deque[_Queued]] = []
         self._in_flight_bytes = 0
@@ -127,6 +130,8 @@ class Producer:
     ) -> None:
         """Waits for what is in flight, but no longer than STOP_TIMEOUT_S: a lost broker never acknowledges."""
         assert self._delivering is not None
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         self._delivering.cancel()
         await asyncio.wait({self._delivering})
         try:
@@ -156,6 +161,9 @@ class Producer:
                 self._put(number, _Queued(key, value, int(time.time() * 1000), everywhere, headers))
         else:
             assert key is not None
+            if self._traces is not None and (sending := self._traces.send(self._topic, key.decode())) is not None:
+                headers = [*headers, (TRACEPARENT_HEADER, sending.traceparent)]
+                settled = _both(sending.end, settled)
             number = partition_of(key, len(self._queues))
             self._put(number, _Queued(key, value, int(time.time() * 1000), settled, headers))
 
@@ -235,6 +243,24 @@ class Producer:
                 record.settled()
         if self._in_flight_bytes < MAX_IN_FLIGHT_BYTES:
             self._has_room.set()
+
+
+def _traces(settings: Settings) -> Traces | None:
+    if settings.traces is None:
+        return None
+    try:
+        return Traces("ingest", settings.traces, share=settings.traces_share)
+    except TracingMissing as error:
+        raise BadSettings(str(error)) from error
+
+
+def _both(first: Settled, second: Settled | None) -> Settled:
+    def settle() -> None:
+        first()
+        if second is not None:
+            second()
+
+    return settle
 
 
 def _after(calls: int, settled: Settled) -> Settled:

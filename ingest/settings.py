@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ingest.errors import BadSettings
 from ingest.telemetry.logs import FORMS
+from ingest.telemetry.tracing import is_collector
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
 SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"
@@ -30,6 +31,7 @@ class Settings:
     Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
     as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
     answer /healthz, /readyz and /metrics; environ: where a source looks for its keys. log: form of log lines.
+    traces: URL of a collector of spans, None for none; traces_share: of the records, that are traced.
     """
 
     namespace: str = "live"
@@ -46,6 +48,8 @@ class Settings:
     cursor_dir: Path | None = None
     health: tuple[str, int] | None = None
     log: str = "plain"
+    traces: str | None = None
+    traces_share: float = 0.01
     environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +88,8 @@ class Settings:
             cursor_dir=Path(environ.get("MOODSTREAM_CURSORS") or state_dir),
             health=_address(environ, "MOODSTREAM_INGEST_HEALTH"),
             log=_log(environ),
+            traces=_traces(environ),
+            traces_share=_share(environ, "MOODSTREAM_TRACES_SHARE", cls.traces_share),
             environ=environ,
             **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
         )
@@ -106,6 +112,24 @@ def _log(environ: Mapping[str, str]) -> str:
     if value not in FORMS:
         raise BadSettings(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
     return value
+
+
+def _traces(environ: Mapping[str, str]) -> str | None:
+    value = environ.get("MOODSTREAM_TRACES") or None
+    if value is not None and not is_collector(value):
+        raise BadSettings(f"MOODSTREAM_TRACES is {value!r}: use a URL, for example http://127.0.0.1:4318/v1/traces")
+    return value
+
+
+def _share(environ: Mapping[str, str], name: str, default: float) -> float:
+    value = environ.get(name, str(default))
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise BadSettings(f"{name} is {value!r}: use a number from 0 to 1")
+    return share
 
 
 def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:

@@ -154,6 +154,7 @@ def test_the_application_is_set_up_as_the_guarantees_need() -> None:
         ("KIND", "dead", "MOODSTREAM_KIND='dead': use one of live, sample, replay"),
         ("PARTITIONS", "0", "MOODSTREAM_PARTITIONS='0': use a whole number, at least 1"),
         ("WORKER_HEALTH", "9102", "MOODSTREAM_WORKER_HEALTH='9102': use host:port, for example 127.0.0.1:9102"),
+        ("TRACES", "4318", "MOODSTREAM_TRACES='4318': use a URL, for example http://127.0.0.1:4318/v1/traces"),
         ("LOG", "xml", "MOODSTREAM_LOG='xml': use one of plain, json"),
         ("SESSION_TIMEOUT_S", "soon", "MOODSTREAM_SESSION_TIMEOUT_S='soon': use seconds, more than 0"),
     ],

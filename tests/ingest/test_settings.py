@@ -74,6 +74,9 @@ def test_topics_of_the_working_directory_come_before_the_shipped_ones(
         ("MOODSTREAM_KEEP", "some"),
         ("MOODSTREAM_INGEST_HEALTH", "8081"),
         ("MOODSTREAM_LOG", "xml"),
+        ("MOODSTREAM_TRACES", "4318"),
+        ("MOODSTREAM_TRACES_SHARE", "all"),
+        ("MOODSTREAM_TRACES_SHARE", "2"),
         ("MOODSTREAM_INGEST_HEALTH", "localhost:99999"),
     ],
 )
