@@ -28,7 +28,9 @@ def main() -> None:
         sys.stderr.write(f"inference_worker: {error}\n")
         sys.exit(1 if isinstance(error, ArtifactError) else 2)
     app = create_app(settings, predictor, traces)
-    faust.Worker(app, loglevel="INFO", redirect_stdouts=False, override_logging=False).execute_from_commandline()
+    worker = faust.Worker(app, loglevel="INFO", quiet=True, redirect_stdouts=False, override_logging=False)
+    worker.spinner = None  # it writes to stdout that all is well, also where nobody looks
+    worker.execute_from_commandline()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import pytest
 
 from deploy.children import Child
 from deploy.servers import free_port
+from ingest.contract import Post
 from tests.ingest.live.feed import served
 from tests.pipeline.conftest import ROOT, Pipeline
 
@@ -68,7 +70,9 @@ def watched(pipeline: Pipeline, folder: Path, upstream: str) -> Iterator[Prometh
     """The three services on one source, and Prometheus."""
     ports = {service: free_port() for service in SERVICES}
     health = {f"MOODSTREAM_{service.upper()}_HEALTH": f"127.0.0.1:{port}" for service, port in ports.items()}
-    environment = pipeline.environment() | health | {"MOODSTREAM_STATE": str(folder / "state")}
+    environment = (
+        pipeline.environment() | health | {"MOODSTREAM_STATE": str(folder / "state"), "MOODSTREAM_LOG": "json"}
+    )
     stack, name = pipeline.stack, pipeline.namespace
     arguments = ("bluesky", "--host", upstream, "--all")
     started = [
@@ -87,11 +91,12 @@ def watched(pipeline: Pipeline, folder: Path, upstream: str) -> Iterator[Prometh
 def test_prometheus_sees_what_the_pipeline_does(pipeline: Pipeline, tmp_path: Path) -> None:
     with served("posts", 200) as feed, watched(pipeline, tmp_path, feed.url) as prometheus:
         pipeline.until(lambda: pipeline.settled() >= feed.posts, f"{feed.posts} posts are settled", 120)
-        pipeline.send([b"no post"], run="garbage")
+        now = datetime.now(UTC)
+        empty = Post(id="x:empty", source="x", created_at=now, ingested_at=now, text="")
+        pipeline.send([b"no post", empty], run="garbage")
+        reasons = {"MalformedRecord": 1, "Unscorable": 1}
         dead = "sum by (reason) (moodstream_worker_dead_letters_total)"
-        pipeline.until(
-            lambda: prometheus.values(dead, "reason") == {"MalformedRecord": 1}, "the dead letter is seen", 60
-        )
+        pipeline.until(lambda: prometheus.values(dead, "reason") == reasons, "the dead letter is seen", 60)
         scored = pipeline.results.counters()["scored"]
         assert prometheus.values("moodstream_worker_posts_scored_total") == {"moodstream-worker": scored}
         assert prometheus.values("moodstream_ingest_records_sent_total") == {"moodstream-ingest": feed.posts}
@@ -99,13 +104,15 @@ def test_prometheus_sees_what_the_pipeline_does(pipeline: Pipeline, tmp_path: Pa
             prometheus.values('moodstream_worker_post_latency_seconds_count{since="ingested"}').popitem()[1] == scored
         )
         assert prometheus.values("sum(moodstream_worker_partition_lag_records)") == {"": 0}
-        assert prometheus.values("sum(moodstream_worker_records_done_total)") == {"": feed.posts + 1}
+        assert prometheus.values("sum(moodstream_worker_records_done_total)") == {"": feed.posts + 2}
         ready = prometheus.values('{__name__=~"moodstream_.*_ready"} == 1', "check")
         assert ready.keys() == {"kafka", "partitions", "source", "store"}
         outcomes = 'moodstream_alerts_namespace_records_total{outcome=~"scored|dead_letters"}'
-        expected = {"scored": scored, "dead_letters": 1}
+        expected = {"scored": scored, "dead_letters": 2}
         pipeline.until(lambda: prometheus.values(outcomes, "outcome") == expected, "all of the namespace is seen", 30)
         assert_rules_and_dashboard_work(prometheus)
+        logged = [json.loads(line) for one in pipeline.workers for line in one.child.log_path.read_text().splitlines()]
+        assert [line["post"] for line in logged if "post" in line] == ["x:empty"]
 
 
 def assert_rules_and_dashboard_work(prometheus: Prometheus) -> None:
