@@ -4,6 +4,7 @@ DashboardError
 ├── InvalidView       the link or the filter asks for something that cannot exist
 ├── NoResults         nothing has been scored in the namespace yet
 ├── StoreUnavailable  Redis does not answer: comes back by itself
+│   └── StoreRefuses  it does, but refuses the user, a right, or the handshake
 └── UnreadableResults Redis answers with what this version cannot read
 """
 
@@ -33,6 +34,14 @@ class StoreUnavailable(DashboardError):
         super().__init__(f"Redis at {address} does not answer ({reason}): start it or set MOODSTREAM_REDIS")
         self.address = address
         self.reason = reason
+
+
+class StoreRefuses(StoreUnavailable):
+    """Redis answers, and does not let us in or do this."""
+
+    def __init__(self, address: str, problem: str, remedy: str) -> None:
+        DashboardError.__init__(self, f"Redis at {address} refuses ({problem}): {remedy}")
+        self.address, self.reason = address, problem
 
 
 class UnreadableResults(DashboardError):

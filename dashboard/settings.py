@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ingest.telemetry.logs import FORMS
+from inference_worker.redis_access import DEFAULT_URL, redis_url
 
 from .redis_address import redis_address
 
@@ -30,7 +31,7 @@ class Settings:
     runs: folder of the replays `moodstream replay` made; log: form of log lines.
     """
 
-    redis_url: str = field(default="redis://localhost:6379/0", repr=False)
+    redis_url: str = field(default=DEFAULT_URL, repr=False)
     namespace: str = "live"
     refresh_s: float = 2.0
     ingest_health: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises ValueError naming the variable, its value and what it takes."""
         return cls(
-            redis_url=environ.get("MOODSTREAM_REDIS", cls.redis_url),
+            redis_url=redis_url(environ),
             namespace=environ.get("MOODSTREAM_NAMESPACE", cls.namespace),
             refresh_s=_refresh_s(environ.get("MOODSTREAM_REFRESH_S", str(cls.refresh_s))),
             ingest_health=_addresses(environ.get("MOODSTREAM_INGEST_HEALTH", "")),

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 import streamlit as st
 
 from . import connection, filters, link, markup
-from .errors import DashboardError, InvalidView, NoResults, StoreUnavailable
+from .errors import DashboardError, InvalidView, NoResults, StoreRefuses, StoreUnavailable
 from .filters import WHOLE_BAR, Bar, View
 from .queries import Outline, Snapshot
 from .reading import PLAIN, Reading, iso
@@ -146,6 +146,10 @@ def _message(error: DashboardError) -> str:
                     "Everything on this machine, the bundled sample feed first; or an archive, as a feed of its own:",
                 ],
                 ["moodstream up", f"moodstream replay FILE --namespace {namespace}"],
+            )
+        case StoreRefuses():
+            return markup.notice(
+                "The store refuses this page", [f"{error}.", "This page tries again by itself."], tone="alarm"
             )
         case StoreUnavailable(address=address, reason=reason):
             return markup.notice(

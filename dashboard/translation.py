@@ -11,8 +11,9 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from inference_worker.contract import NewerResults, UnknownNamespace, check_namespace
+from inference_worker.redis_access import redis_refusal
 
-from .errors import DashboardError, InvalidView, NoResults, StoreUnavailable, UnreadableResults
+from .errors import DashboardError, InvalidView, NoResults, StoreRefuses, StoreUnavailable, UnreadableResults
 
 
 @contextmanager
@@ -32,12 +33,16 @@ def translated(namespace: str, address: str) -> Iterator[None]:
         raise UnreadableResults(str(error)) from error
     except msgspec.MsgspecError as error:
         raise UnreadableResults(f"namespace {namespace!r} holds a value that is none of ours: {error}") from error
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        raise StoreUnavailable(address, _reason(error)) from error
-    except ResponseError as error:
-        raise UnreadableResults(f"Redis at {address} refuses a read of {namespace!r}: {error}") from error
-    except RedisError as error:
-        raise StoreUnavailable(address, _reason(error)) from error
+    except (RedisError, OSError) as error:
+        if (refused := redis_refusal(error)) is not None:
+            raise StoreRefuses(address, refused.problem, refused.remedy) from error
+        raise _translated(error, namespace, address) from error
+
+
+def _translated(error: Exception, namespace: str, address: str) -> DashboardError:
+    if isinstance(error, ResponseError):
+        return UnreadableResults(f"Redis at {address} refuses a read of {namespace!r}: {error}")
+    return StoreUnavailable(address, _reason(error))
 
 
 def _reason(error: Exception) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from deploy.errors import StackFailed
-from deploy.settings import masked
 from inference_worker.contract import Results, UnknownNamespace
+from inference_worker.redis_access import masked, redis_refusal
 
 if TYPE_CHECKING:
     from dashboard.parts import Parts
@@ -43,6 +43,8 @@ def redis_needed(url: str, remedy: str = "go on with --resume") -> Iterator[None
     try:
         yield
     except RedisError as error:
+        if (refused := redis_refusal(error)) is not None:
+            raise StackFailed(f"Redis at {masked(url)} refuses: {refused.problem}: {refused.remedy}") from error
         raise StackFailed(f"Redis at {masked(url)} was lost on the way ({error}): start it and {remedy}") from error
 
 

@@ -22,6 +22,7 @@ from deploy.errors import Misuse, StackFailed
 from deploy.own_redis import own_redis
 from deploy.printing import print_json, print_line, shown
 from deploy.settings import Settings
+from ingest.kafka_access import refused_by, why_refused
 
 if TYPE_CHECKING:
     from inference_worker.contract import DeadLetter, Results
@@ -114,12 +115,12 @@ def show(options: argparse.Namespace, results: Results, worker: WorkerSettings) 
     async def last() -> Letter | None:
         """What it failed of last comes last."""
         found = None
-        async with aclosing(letters(worker.kafka, results.namespace, {place})) as all_of_it:
+        async with aclosing(letters(worker.kafka, results.namespace, {place}, worker.kafka_access)) as all_of_it:
             async for letter in all_of_it:
                 found = letter
         return found
 
-    letter = _run_with_kafka(worker.kafka, last())
+    letter = _run_with_kafka(worker, last())
     whole = {**_row(place, mirrored), "record": _record(letter) if letter is not None else None}
     if options.json:
         print_json(whole)
@@ -136,13 +137,14 @@ def retry(options: argparse.Namespace, results: Results, worker: WorkerSettings)
 
     asked = _chosen(options, results)
     done = _run_with_kafka(
-        worker.kafka,
+        worker,
         dead_letters.retry(
             results,
             worker.kafka,
             asked,
             post_retention_s=worker.post_retention_s,
             rollup_retention_s=worker.rollup_retention_s,
+            access=worker.kafka_access,
         ),
     )
     if options.json:
@@ -240,10 +242,12 @@ def _brief(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters; --json has them all)"
 
 
-def _run_with_kafka(kafka: str, work: Coroutine[Any, Any, T]) -> T:
+def _run_with_kafka(worker: WorkerSettings, work: Coroutine[Any, Any, T]) -> T:
     from aiokafka.errors import KafkaError
 
     try:
         return asyncio.run(work)
     except (KafkaError, OSError) as error:
-        raise StackFailed(f"MOODSTREAM_KAFKA={kafka!r} does not answer ({error}): start it") from error
+        if (refused := asyncio.run(why_refused(error, worker.kafka, worker.kafka_access))) is not None:
+            raise StackFailed(str(refused_by(worker.kafka, refused))) from error
+        raise StackFailed(f"MOODSTREAM_KAFKA={worker.kafka!r} does not answer ({error}): start it") from error

@@ -18,6 +18,7 @@ from deploy.errors import Misuse, StackFailed
 from deploy.own_redis import own_redis
 from deploy.printing import print_done, print_json
 from deploy.settings import Settings
+from ingest.kafka_access import refused_by, why_refused
 
 KEYS_AT_ONCE: Final = 1000
 GROUP: Final = "inference-worker"
@@ -42,7 +43,7 @@ def delete(options: argparse.Namespace, settings: Settings) -> int:
             what = f"the replay {namespace}" + (f" and {folder}" if folder else "")
             confirm("delete", "deleting", "deleted", what)
         keys = _delete_keys(redis, namespace, folder) if kind is not None else 0
-        topics = asyncio.run(_delete_topics(settings.kafka, namespace)) if settings.kafka is not None else []
+        topics = asyncio.run(_delete_topics(settings, namespace))
         if folder is not None:
             shutil.rmtree(folder)
     if options.json:
@@ -103,7 +104,7 @@ def _unlink(redis: Any, keys: Sequence[bytes]) -> int:
     return sum(pipeline.execute())
 
 
-async def _delete_topics(kafka: str, namespace: str) -> list[str]:
+async def _delete_topics(settings: Settings, namespace: str) -> list[str]:
     """Topics of the namespace, then its consumer group; those that were there."""
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
@@ -111,7 +112,10 @@ async def _delete_topics(kafka: str, namespace: str) -> list[str]:
 
     from ingest.contract import dead_letters_topic, posts_topic
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka, request_timeout_ms=20_000)
+    if (kafka := settings.kafka) is None:
+        return []
+    access = settings.kafka_access
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka, request_timeout_ms=20_000, **access.options())
     try:
         await admin.start()
         there = set(await admin.list_topics())
@@ -123,6 +127,8 @@ async def _delete_topics(kafka: str, namespace: str) -> list[str]:
         await admin._send_request(DeleteGroupsRequest([group]), coordinator)  # aiokafka has no call for it
         return gone
     except (KafkaError, OSError) as error:
+        if (refused := await why_refused(error, kafka, access)) is not None:
+            raise StackFailed(str(refused_by(kafka, refused))) from error
         raise StackFailed(f"Kafka at {kafka} was lost ({error}): start it, and delete again") from error
     finally:
         await admin.close()

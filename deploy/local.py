@@ -18,14 +18,18 @@ from typing import Final
 
 from deploy.children import Child
 from deploy.errors import Misuse
-from deploy.servers import describe, failed, kafka_answers, redis_answers, start_broker, start_store
-from deploy.settings import masked
+from deploy.servers import ask_kafka, ask_redis, describe, failed, start_broker, start_store
+from deploy.settings import Settings
+from inference_worker import redis_access
+from ingest import kafka_access
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 SHORT_LIFE_S: Final = 8.0
 SHORT_LIVES: Final = 3
 """A service that dies this often in a row without having lived SHORT_LIFE_S will not get better by itself."""
 BACKOFF_S: Final = (0.2, 1.0, 3.0)
 WATCH_S: Final = 0.2
+EMBEDDED: Final = Settings()
 AFRESH: Final = "what it held is gone, start again"
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -56,6 +60,7 @@ class LocalStack:
     log_dir: Path
     kafka: str = ""
     redis: str = ""
+    kafka_access: KafkaAccess = PLAINTEXT
     broker: Child | None = None
     store: Child | None = None
     services: list[Service] = field(default_factory=list)
@@ -64,7 +69,10 @@ class LocalStack:
     def environment(self) -> dict[str, str]:
         """What every service needs to know of this stack."""
         known = {"MOODSTREAM_KAFKA": self.kafka, "MOODSTREAM_REDIS": self.redis}
+        if self.store is not None:  # what the user's own is reached with is not for this one
+            known |= dict.fromkeys(redis_access.VARIABLES, "")
         if self.broker is not None:
+            known |= dict.fromkeys(kafka_access.VARIABLES, "")
             # Tansu has no idempotent producer, and lets a joining member wait for half the session timeout.
             known["MOODSTREAM_KAFKA_IDEMPOTENCE"] = "0"
             known["MOODSTREAM_SESSION_TIMEOUT_S"] = "6"
@@ -135,15 +143,17 @@ class LocalStack:
 
 @contextlib.asynccontextmanager
 async def open_stack(
-    *, kafka: str | None = None, redis: str | None = None, keep: Path | None = None, remedy: str = AFRESH
+    settings: Settings = EMBEDDED, *, keep: Path | None = None, remedy: str = AFRESH
 ) -> AsyncIterator[LocalStack]:
-    """A stack with broker and store answering; `kafka` and `redis` name the user's own instead of embedded ones.
+    """A stack with broker and store answering; the settings may name the user's own instead of embedded ones.
 
     keep: folder for the store's contents and the logs. Without it both are temporary, and the logs stay only if
     something failed. remedy: see LocalStack.
     """
     log_dir = _log_folder(keep)
-    stack = LocalStack(log_dir, kafka=kafka or "", redis=redis or "", remedy=remedy)
+    stack = LocalStack(
+        log_dir, settings.kafka or "", settings.redis or "", kafka_access=settings.kafka_access, remedy=remedy
+    )
     try:
         await _start(stack, keep)
         yield stack
@@ -170,15 +180,15 @@ async def _start(stack: LocalStack, keep: Path | None) -> None:
     async def broker() -> None:
         if not stack.kafka:
             stack.broker, stack.kafka = await start_broker(stack.log_dir / "broker.log")
-        elif not await kafka_answers(stack.kafka):
-            raise Misuse(f"MOODSTREAM_KAFKA={stack.kafka!r} does not answer: start it, or unset the variable")
+        else:
+            await _need_kafka(stack.kafka, stack.kafka_access)
 
     async def store() -> None:
         if not stack.redis:
             folder = stack.log_dir.parent if keep else None
             stack.store, stack.redis = await start_store(stack.log_dir / "store.log", folder)
-        elif not await redis_answers(stack.redis):
-            raise Misuse(f"MOODSTREAM_REDIS={masked(stack.redis)!r} does not answer: start it, or unset the variable")
+        else:
+            await _need_redis(stack.redis)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -186,6 +196,31 @@ async def _start(stack: LocalStack, keep: Path | None) -> None:
             group.create_task(store())
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+async def _need_kafka(kafka: str, access: KafkaAccess) -> None:
+    """Raises Misuse unless it answers."""
+    from aiokafka.errors import KafkaError  # slow to load: not at the command's start
+
+    try:
+        await ask_kafka(kafka, access)
+    except (KafkaError, OSError, ValueError) as error:
+        if (refused := await kafka_access.why_refused(error, kafka, access)) is not None:
+            raise Misuse(str(kafka_access.refused_by(kafka, refused))) from error
+        raise Misuse(f"MOODSTREAM_KAFKA={kafka!r} does not answer: start it, or unset the variable") from error
+
+
+async def _need_redis(redis: str) -> None:
+    """Raises Misuse unless it answers."""
+    from redis.exceptions import RedisError  # slow to load: not at the command's start
+
+    try:
+        await ask_redis(redis)
+    except (RedisError, OSError, ValueError) as error:
+        if redis_access.redis_refusal(error) is not None:
+            raise Misuse(redis_access.redis_trouble(error, redis)) from error
+        shown = redis_access.masked(redis)
+        raise Misuse(f"MOODSTREAM_REDIS={shown!r} does not answer: start it, or unset the variable") from error
 
 
 def _bring_back(service: Service, code: int) -> None:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from deploy.errors import Misuse, StackFailed
-from deploy.settings import Settings, masked
+from deploy.settings import Settings
+from inference_worker.redis_access import masked, redis_refusal, redis_trouble
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -36,4 +37,6 @@ def own_redis(settings: Settings) -> Iterator[Any]:
     except NewerResults as error:
         raise Misuse(str(error)) from error
     except RedisError as error:
+        if redis_refusal(error) is not None:
+            raise StackFailed(redis_trouble(error, settings.redis)) from error
         raise StackFailed(f"MOODSTREAM_REDIS={masked(settings.redis)!r} does not answer ({error}): start it") from error

@@ -48,7 +48,7 @@ async def pass_through(undertaking: Undertaking, settings: Settings, ingest_sett
     undertaking.check_room()
     keep, remedy = undertaking.folder / STORE_FOLDER, undertaking.resumption
     async with (
-        open_stack(kafka=settings.kafka, redis=settings.redis, keep=keep, remedy=remedy) as stack,
+        open_stack(settings, keep=keep, remedy=remedy) as stack,
         _namespace_of(undertaking, stack),
     ):
         undertaking.start()
@@ -123,6 +123,7 @@ def _as_begun(undertaking: Undertaking, settings: IngestSettings, stack: LocalSt
         namespace=undertaking.run.namespace,
         partitions=int(undertaking.run.variables["MOODSTREAM_PARTITIONS"]),
         kafka=stack.kafka,
+        kafka_access=stack.kafka_access,
         idempotence=settings.idempotence and stack.broker is None,
         # An author's deletion must find what was sent before an interruption.
         author_key=settings.author_key if settings.is_author_key_given else kept_key(undertaking.folder),

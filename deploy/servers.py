@@ -17,6 +17,7 @@ from typing import Final
 
 from deploy.children import Child
 from deploy.errors import MissingPart, StackFailed
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 START_TIMEOUT_S: Final = 20.0
 """Both answer within 0.5 s on two idle cores; the rest is for slow disks and busy machines."""
@@ -63,32 +64,45 @@ async def start_store(log_path: Path, keep: Path | None) -> tuple[Child, str]:
     return child, f"redis://127.0.0.1:{port}/0"
 
 
-async def kafka_answers(bootstrap: str) -> bool:
-    """A metadata request comes back."""
+async def ask_kafka(bootstrap: str, access: KafkaAccess = PLAINTEXT) -> None:
+    """A metadata request comes back, or KafkaError, OSError or ValueError is raised."""
     from aiokafka.admin import AIOKafkaAdminClient  # 0.2 s of imports that other commands need not pay
-    from aiokafka.errors import KafkaError
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000, **access.options())
     try:
         await admin.start()
-        await admin.describe_cluster()
-    except (KafkaError, OSError, ValueError):
-        return False
+        await admin.list_topics()
     finally:
         await admin.close()
+
+
+async def kafka_answers(bootstrap: str, access: KafkaAccess = PLAINTEXT) -> bool:
+    from aiokafka.errors import KafkaError
+
+    try:
+        await ask_kafka(bootstrap, access)
+    except (KafkaError, OSError, ValueError):
+        return False
     return True
 
 
-async def redis_answers(url: str) -> bool:
-    """PING comes back, which it does not while the server loads its file."""
+async def ask_redis(url: str) -> None:
+    """PING comes back, which it does not while the server loads its file, or RedisError, OSError or ValueError is
+    raised."""
     from redis.asyncio import Redis
+
+    async with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+        await client.ping()
+
+
+async def redis_answers(url: str) -> bool:
     from redis.exceptions import RedisError
 
     try:
-        async with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
-            return bool(await client.ping())
+        await ask_redis(url)
     except (RedisError, OSError, ValueError):
         return False
+    return True
 
 
 def free_port() -> int:

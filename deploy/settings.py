@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from deploy.errors import Misuse
+from inference_worker.redis_access import masked, redis_url
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 OUTCOME: Final = (
     "MOODSTREAM_ENGINE",
@@ -30,6 +33,7 @@ class Settings:
     """
 
     kafka: str | None = None
+    kafka_access: KafkaAccess = PLAINTEXT
     redis: str | None = None
     namespace: str | None = None
     ingest_health: str | None = None
@@ -40,10 +44,18 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Raises Misuse naming a variable that cannot be used."""
         environ = os.environ if environ is None else environ
+        kafka, has_redis = environ.get("MOODSTREAM_KAFKA") or None, bool(environ.get("MOODSTREAM_REDIS"))
+        try:
+            access = KafkaAccess.from_env(environ) if kafka else PLAINTEXT
+            redis = redis_url(environ) if has_redis else None
+        except ValueError as error:
+            raise Misuse(str(error)) from error
         return cls(
-            kafka=environ.get("MOODSTREAM_KAFKA") or None,
-            redis=environ.get("MOODSTREAM_REDIS") or None,
+            kafka=kafka,
+            kafka_access=access,
+            redis=redis,
             namespace=environ.get("MOODSTREAM_NAMESPACE") or None,
             ingest_health=environ.get("MOODSTREAM_INGEST_HEALTH") or None,
             worker_health=environ.get("MOODSTREAM_WORKER_HEALTH") or None,
@@ -63,8 +75,3 @@ def _outcome(environ: Mapping[str, str]) -> dict[str, str]:
     if model := found.get("MOODSTREAM_MODEL"):
         found["MOODSTREAM_MODEL"] = str(Path(model).absolute())
     return found
-
-
-def masked(url: str) -> str:
-    """The URL without user name and password, fit for a log."""
-    return re.sub(r"//[^@/]*@", "//***@", url)

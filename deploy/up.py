@@ -19,8 +19,9 @@ from deploy.local import LocalStack, Service, open_stack
 from deploy.memory import telling_memory
 from deploy.probing import jetstream_answers
 from deploy.servers import free_port, is_free, until_ready
-from deploy.settings import Settings, masked
+from deploy.settings import Settings
 from deploy.signals import run_until_signalled
+from inference_worker.redis_access import masked
 from ingest.arguments import Request, add_column_map, add_live_arguments, speed_of
 from ingest.sources.live import LIVE
 
@@ -114,7 +115,7 @@ async def up(options: argparse.Namespace, settings: Settings, request: Request |
     """Runs until it is cancelled; raises StackFailed if a part is beyond repair."""
     choosing = asyncio.create_task(_live_or_sample()) if request is None else None
     try:
-        async with open_stack(kafka=settings.kafka, redis=settings.redis, keep=options.keep) as stack:
+        async with open_stack(settings, keep=options.keep) as stack:
             if choosing is not None:
                 request = await choosing
             assert request is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 
 import faust
 
 from inference_worker import artifact
+from inference_worker.admission import refusal_of, refused
 from inference_worker.agent import create_app
 from inference_worker.errors import ArtifactError
 from inference_worker.settings import Settings
@@ -23,6 +25,8 @@ def main() -> None:
         settings = Settings.from_env()
         configure(settings.log, plain=LOG_FORMAT)
         traces = Traces("worker", settings.traces) if settings.traces is not None else None
+        if (refusal := asyncio.run(refused(settings))) is not None:
+            sys.exit(f"inference_worker: {refusal}")
         predictor = artifact.load(settings.model, engine=settings.engine, threads=settings.engine_threads)
     except (ValueError, TracingMissing, ArtifactError) as error:
         sys.stderr.write(f"inference_worker: {error}\n")
@@ -30,7 +34,12 @@ def main() -> None:
     app = create_app(settings, predictor, traces)
     worker = faust.Worker(app, loglevel="INFO", quiet=True, redirect_stdouts=False, override_logging=False)
     worker.spinner = None  # it writes to stdout that all is well, also where nobody looks
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except Exception as error:  # faust raises again whatever it crashed of
+        if (refusal := refusal_of(error, settings)) is None:
+            raise
+        sys.exit(f"inference_worker: {refusal}")
 
 
 if __name__ == "__main__":

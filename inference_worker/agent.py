@@ -38,6 +38,7 @@ from ingest.contract import (
     decode_place,
     posts_topic,
 )
+from ingest.kafka_access import KafkaAccess
 from ingest.telemetry.tracing import Traces
 
 logger = logging.getLogger(__name__)
@@ -161,11 +162,24 @@ class WorkerApp(faust.App):
         return sorted(tp for tp in self.consumer.assignment() if tp.topic == topic)
 
 
+def credentials(access: KafkaAccess) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """As faust takes them, for its consumer, producer and topics alike."""
+    if access.is_sasl:
+        return faust.SASLCredentials(
+            mechanism=access.mechanism,
+            username=access.username,
+            password=access.password,
+            ssl_context=access.files.context(),
+        )
+    return faust.SSLCredentials(access.files.context()) if access.protocol == "SSL" else None
+
+
 def create_app(settings: Settings, predictor: Predictor, traces: Traces | None = None) -> WorkerApp:
     """The worker of `settings.namespace`, ready to be run by `faust.Worker`."""
     app = WorkerApp(
         settings.consumer_group,
         broker=";".join(f"kafka://{server}" for server in settings.kafka.split(",")),
+        broker_credentials=credentials(settings.kafka_access),
         store="memory://",
         datadir=tempfile.gettempdir(),
         web_enabled=False,

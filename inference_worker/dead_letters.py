@@ -33,6 +33,7 @@ from ingest.contract import (
     posts_topic,
     record_key,
 )
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 REQUEST_TIMEOUT_MS: Final = 10_000
 QUIET_S: Final = 0.5
@@ -55,7 +56,9 @@ class Letter:
         return decode(self.value)
 
 
-async def letters(kafka: str, namespace: str, places: Collection[str]) -> AsyncGenerator[Letter]:
+async def letters(
+    kafka: str, namespace: str, places: Collection[str], access: KafkaAccess = PLAINTEXT
+) -> AsyncGenerator[Letter]:
     """The records of these places that Kafka still has, as they were set aside; one that failed twice comes twice.
 
     Raises KafkaError or OSError.
@@ -63,6 +66,7 @@ async def letters(kafka: str, namespace: str, places: Collection[str]) -> AsyncG
     consumer = AIOKafkaConsumer(
         dead_letters_topic(namespace),
         bootstrap_servers=kafka,
+        **access.options(),
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -112,7 +116,13 @@ class Retried:
 
 
 async def retry(
-    results: Results, kafka: str, asked: Mapping[str, DeadLetter], *, post_retention_s: int, rollup_retention_s: int
+    results: Results,
+    kafka: str,
+    asked: Mapping[str, DeadLetter],
+    *,
+    post_retention_s: int,
+    rollup_retention_s: int,
+    access: KafkaAccess = PLAINTEXT,
 ) -> Retried:
     """Sends letters to the posts topic again, each noted in Redis once Kafka acknowledged it.
 
@@ -126,7 +136,10 @@ async def retry(
     waiting = {place: letter for place, letter in asked.items() if place not in refused}
     sent: list[str] = []
     if waiting:
-        async with _producer(kafka) as producer, aclosing(letters(kafka, results.namespace, waiting)) as found:
+        async with (
+            _producer(kafka, access) as producer,
+            aclosing(letters(kafka, results.namespace, waiting, access)) as found,
+        ):
             async for letter in found:
                 if (mirrored := waiting.pop(letter.place, None)) is None:
                     continue  # a second failure of the same record
@@ -147,9 +160,13 @@ def drop(results: Results, place: str, letter: DeadLetter, *, rollup_retention_s
 
 
 @asynccontextmanager
-async def _producer(kafka: str) -> AsyncGenerator[AIOKafkaProducer]:
+async def _producer(kafka: str, access: KafkaAccess) -> AsyncGenerator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(
-        bootstrap_servers=kafka, acks="all", max_request_size=MAX_LETTER_BYTES, request_timeout_ms=REQUEST_TIMEOUT_MS
+        bootstrap_servers=kafka,
+        **access.options(),
+        acks="all",
+        max_request_size=MAX_LETTER_BYTES,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
     try:
         await producer.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 from inference_worker.contract import check_namespace
 from ingest.telemetry.logs import FORMS
 from ingest.telemetry.tracing import is_collector
+from inference_worker.redis_access import DEFAULT_URL, masked, redis_url
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400
@@ -29,7 +30,8 @@ class Settings:
     kind: str = "live"
     source: str = ""
     kafka: str = "localhost:9092"
-    redis: str = "redis://localhost:6379/0"
+    kafka_access: KafkaAccess = PLAINTEXT
+    redis: str = DEFAULT_URL
     model: Path = DEFAULT_MODEL
     engine: str = "onnx"
     engine_threads: int = 0
@@ -62,7 +64,8 @@ class Settings:
             kind=kind,
             source=env.text("SOURCE", cls.source),
             kafka=env.text("KAFKA", cls.kafka),
-            redis=env.text("REDIS", cls.redis),
+            kafka_access=KafkaAccess.from_env(env.environ),
+            redis=redis_url(env.environ),
             model=Path(env.text("MODEL", str(cls.model))),
             engine=env.one_of("ENGINE", cls.engine, ENGINES),
             engine_threads=env.whole("ENGINE_THREADS", cls.engine_threads),
@@ -90,7 +93,7 @@ class Settings:
         return f"{self.namespace}.inference-worker"
 
     def __repr__(self) -> str:
-        shown = {**self.__dict__, "redis": re.sub(r"//[^@/]*@", "//***@", self.redis)}
+        shown = {**self.__dict__, "redis": masked(self.redis)}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 

@@ -32,6 +32,7 @@ from inference_worker.contract import (
     workers_key,
 )
 from inference_worker.errors import StoreUnavailable
+from inference_worker.redis_access import redis_trouble
 from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
 from inference_worker.settings import Settings
 
@@ -151,7 +152,7 @@ class Store:
                 new = msgspec.structs.replace(new, shards=old.shards, created_at=old.created_at)
                 await self.redis.set(key, msgspec.msgpack.encode(new))
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis at {_masked(settings)} does not answer ({error}): start it") from error
+            raise StoreUnavailable(redis_trouble(error, settings.redis)) from error
         self._shards = [Keys(settings.namespace, shard) for shard in range(new.shards)]
 
     async def write(self, writes: Sequence[Write]) -> dict[str, int]:
@@ -357,7 +358,3 @@ class _Call:
 
 def _name(write: Failed) -> str:
     return name_of_letter(write.key, write.position.partition, write.position.offset)
-
-
-def _masked(settings: Settings) -> str:
-    return settings.redis.rsplit("@", 1)[-1]

@@ -11,6 +11,7 @@ IngestError
 ├── MediaUnavailable       this picture could not be fetched, the post goes on without it; carries a countable reason
 ├── MalformedMedia         this picture is lost, the post goes on without it
 ├── BrokerUnreachable      Kafka does not answer; nothing more can be sent
+│   └── BrokerRefuses      it does, but not to us: a password, a certificate or a right is wrong
 └── ArchiveUnwritable      the folder that is recorded to; nothing more can be recorded
 """
 
@@ -77,12 +78,22 @@ class MalformedMedia(IngestError):
 class BrokerUnreachable(IngestError):
     """Kafka does not answer at `brokers`."""
 
-    def __init__(self, brokers: str, problem: str) -> None:
+    what = "does not answer"
+
+    def __init__(
+        self,
+        brokers: str,
+        problem: str,
+        remedy: str = "start it, or point MOODSTREAM_KAFKA at a running one; `moodstream up` brings its own",
+    ) -> None:
         self.brokers = brokers
-        super().__init__(
-            f"Kafka at {brokers} does not answer ({problem}): "
-            "start it, or point MOODSTREAM_KAFKA at a running one; `moodstream up` brings its own"
-        )
+        super().__init__(f"Kafka at {brokers} {self.what} ({problem}): {remedy}")
+
+
+class BrokerRefuses(BrokerUnreachable):
+    """Kafka at `brokers` refuses the user, its own certificate is not to be trusted, or the user lacks a right."""
+
+    what = "refuses"
 
 
 class ArchiveUnwritable(IngestError):

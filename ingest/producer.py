@@ -38,6 +38,7 @@ from ingest.contract import (
     record_key,
 )
 from ingest.errors import BadSettings, BrokerUnreachable
+from ingest.kafka_access import broker_error
 from ingest.partitioning import partition_of
 from ingest.settings import Settings
 from ingest.telemetry.tracing import Traces, TracingMissing
@@ -95,7 +96,7 @@ class Producer:
         self._headers = [(RUN_HEADER, run.encode())]
         self._began_ms = began_ms
         self._traces = _traces(settings)
-        self._lost: str | None = None
+        self._lost: BrokerUnreachable | None = None
         self._queues: list[deque[_Queued]] = []
         self._in_flight_bytes = 0
         self._heard_at = 0.0
@@ -106,6 +107,7 @@ class Producer:
         # No compression: pictures do not shrink, and aiokafka's codecs need a package both ends would have to install.
         self._kafka = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
+            **settings.kafka_access.options(),
             acks="all",
             enable_idempotence=settings.idempotence,
             max_batch_size=MAX_BATCH_BYTES,
@@ -120,7 +122,7 @@ class Producer:
             self.partitions = sorted(await self._kafka.partitions_for(self._topic))
         except (KafkaError, OSError) as error:
             await self._kafka.stop()
-            raise BrokerUnreachable(self._settings.kafka, str(error)) from error
+            raise await broker_error(error, self._settings.kafka, self._settings.kafka_access) from error
         self._queues = [deque() for _ in self.partitions]
         self._delivering = asyncio.create_task(self._deliver())
         return self
@@ -148,7 +150,7 @@ class Producer:
             await self._has_room.wait()
             self.waited_s += time.monotonic() - began
         if self._lost is not None:
-            raise BrokerUnreachable(self._settings.kafka, self._lost)
+            raise self._lost
         key, value, headers = record_key(record), encode(record), self._headers_of(number)
         if len(value) + len(key or b"") > RECORD_ROOM:
             self.failed[MessageSizeTooLargeError.__name__] += 1
@@ -175,7 +177,7 @@ class Producer:
         """Waits until all that was sent is acknowledged or failed."""
         await self._is_idle.wait()
         if self._lost is not None:
-            raise BrokerUnreachable(self._settings.kafka, self._lost)
+            raise self._lost
 
     def _headers_of(self, number: int | None) -> list[tuple[str, bytes]]:
         if number is None or self._began_ms is None:
@@ -204,7 +206,7 @@ class Producer:
                     self._queued.clear()
                     self._is_idle.set()
         finally:  # whoever waits is told
-            self._lost = self._lost or "sending has ended"
+            self._lost = self._lost or BrokerUnreachable(self._settings.kafka, "sending has ended")
             self._has_room.set()
             self._is_idle.set()
 
@@ -223,17 +225,17 @@ class Producer:
         try:
             await (await self._kafka.send_batch(batch, self._topic, partition=self.partitions[number]))
         except KafkaError as error:
-            self._fail(records, error)
+            await self._fail(records, error)
         else:
             self.sent += len(records)
             self._settle(records)
 
-    def _fail(self, records: list[_Queued], error: KafkaError) -> None:
+    async def _fail(self, records: list[_Queued], error: KafkaError) -> None:
         self.failed[type(error).__name__] += len(records)
         if isinstance(error, REFUSED):
             self._settle(records)
         else:  # a right, the leader or the producer is gone; what a retry could mend was retried for long enough
-            self._lost = str(error) or type(error).__name__
+            self._lost = await broker_error(error, self._settings.kafka, self._settings.kafka_access)
 
     def _settle(self, records: Iterable[_Queued]) -> None:
         self._heard_at = time.monotonic()
@@ -278,7 +280,9 @@ def _after(calls: int, settled: Settled) -> Settled:
 
 async def ensure_topic(settings: Settings) -> None:
     """Creates the topic of the namespace if it is missing, with up to REPLICAS replicas where there are brokers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka, request_timeout_ms=REQUEST_TIMEOUT_MS, **settings.kafka_access.options()
+    )
     try:
         await admin.start()
         topic = posts_topic(settings.namespace)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ingest.errors import BadSettings
 from ingest.telemetry.logs import FORMS
 from ingest.telemetry.tracing import is_collector
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
 SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"
@@ -24,9 +25,10 @@ _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 class Settings:
     """Where ingest writes, and how.
 
-    kafka: bootstrap servers, comma-separated; partitions, post_retention_s: of the topic, when ingest creates it (0
-    keeps its records for ever); idempotence: off on the embedded broker, which lacks it; author_key: secret of the
-    author hashes, so that nobody can tell the authors by hashing known handles (when not given, random per process; a
+    kafka: bootstrap servers, comma-separated; kafka_access: who we are to them; partitions, post_retention_s: of the
+    topic, when ingest creates it (0 keeps its records for ever); idempotence: off on the embedded broker, which lacks
+    it; author_key: secret of the author hashes, so that nobody can tell the authors by hashing known handles (when not
+    given, random per process; a
     live source keeps it in state_dir: an author's deletion must find what was sent before a restart).
     Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
     as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
@@ -36,6 +38,7 @@ class Settings:
 
     namespace: str = "live"
     kafka: str = "localhost:9092"
+    kafka_access: KafkaAccess = PLAINTEXT
     partitions: int = 4
     post_retention_s: int = 2 * 86_400
     idempotence: bool = True
@@ -78,6 +81,7 @@ class Settings:
             given["author_key"] = environ["MOODSTREAM_AUTHOR_KEY"].encode()
             given["is_author_key_given"] = True
         return cls(
+            kafka_access=_kafka_access(environ),
             partitions=_whole_number(environ, "MOODSTREAM_PARTITIONS", cls.partitions),
             post_retention_s=_whole_number(environ, "MOODSTREAM_POST_RETENTION_S", cls.post_retention_s),
             idempotence=_switch(environ, "MOODSTREAM_KAFKA_IDEMPOTENCE", cls.idempotence),
@@ -98,6 +102,13 @@ class Settings:
         """The shipped topics for the sample feed fit nothing else: live sources come with broader ones."""
         is_shipped = self.topics_path == SHIPPED_TOPICS
         return SHIPPED_LIVE_TOPICS if is_shipped and kind == "live" else self.topics_path
+
+
+def _kafka_access(environ: Mapping[str, str]) -> KafkaAccess:
+    try:
+        return KafkaAccess.from_env(environ)
+    except ValueError as error:
+        raise BadSettings(str(error)) from error
 
 
 def _keep_all(environ: Mapping[str, str]) -> bool:

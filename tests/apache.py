@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -50,14 +51,19 @@ def missing() -> str | None:
     return None
 
 
-async def start_kafka(folder: Path) -> tuple[Child, str]:
-    """Formats a log in `folder` and starts the broker; returns it and its address."""
+async def start_kafka(folder: Path, more: str = "", passwords: Mapping[str, str] | None = None) -> tuple[Child, str]:
+    """Formats a log in `folder` and starts the broker; returns it and its address.
+
+    more: properties that win over PROPERTIES, with the same places to fill; passwords: of users it knows by SCRAM.
+    """
     folder.mkdir(parents=True)
     broker, controller = free_port(), free_port()
     properties = folder / "server.properties"
-    properties.write_text(PROPERTIES.format(broker=broker, controller=controller, folder=folder))
+    properties.write_text((PROPERTIES + more).format(broker=broker, controller=controller, folder=folder))
     java = ["java", *JVM, "-cp", f"{JARS}/*"]
     formatting = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
+    for user, password in (passwords or {}).items():
+        formatting += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
     subprocess.run(formatting, check=True, capture_output=True, timeout=60)
     child = Child("kafka", [*java, "kafka.Kafka", str(properties)], log_path=folder / "kafka.log", stop_timeout_s=20)
 
@@ -68,11 +74,11 @@ async def start_kafka(folder: Path) -> tuple[Child, str]:
     return child, f"127.0.0.1:{broker}"
 
 
-async def start_redis(folder: Path) -> tuple[Child, str]:
-    """redis-server on a free port, nothing on disk; returns it and its URL."""
+async def start_redis(folder: Path, *options: str) -> tuple[Child, str]:
+    """redis-server on a free port, nothing on disk; returns it and its URL. options: more of its own."""
     folder.mkdir(parents=True)
     port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     child = Child("redis", command, log_path=folder / "redis.log", stop_signal=signal.SIGTERM)
 
     async def answers() -> bool:

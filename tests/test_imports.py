@@ -15,10 +15,11 @@ OURS: Final = {"ingest", "inference_worker", "dashboard", "training", "deploy", 
 HEAVY: Final = {"torch", "torchvision", "transformers", "timm"}
 CONTRACTS: Final = {
     "ingest": set(),
-    "inference_worker": {"ingest.contract", "ingest.telemetry"},
+    "inference_worker": {"ingest.contract", "ingest.kafka_access", "ingest.telemetry", "ingest.tls"},
     "dashboard": {
         "inference_worker.contract",
         "inference_worker.amendments",
+        "inference_worker.redis_access",
         "ingest.contract",
         "ingest.topics",
         "ingest.telemetry",
@@ -27,6 +28,7 @@ CONTRACTS: Final = {
 }
 """The modules of other parts a part may import; `deploy` wires all of them together.
 
+`ingest.kafka_access` and `inference_worker.redis_access` say how their servers are reached, `ingest.tls` how both are;
 `ingest.topics` is the language of the user's queries: what ingest tags by, the dashboard previews and counts by;
 `ingest.telemetry` is how every service tells of itself, alike: health, metrics, log lines.
 """

@@ -15,6 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from inference_worker.contract import ALL, NewerResults, Results, UnknownNamespace
+from inference_worker.redis_access import redis_refusal
 
 from .delivery import Delivery
 from .errors import BadRules, BadSettings, LockLost
@@ -203,7 +204,8 @@ async def keep_lock(ledger: Ledger, stopping: asyncio.Event) -> None:
 
 def _told_once(before: str, error: Exception) -> str:
     """Logs a trouble when it begins; the message of a lost connection may carry an address, not credentials."""
-    what = f"{type(error).__name__}: {error}"
+    refused = redis_refusal(error)
+    what = f"{type(error).__name__}: {error}" if refused is None else f"{refused.problem}: {refused.remedy}"
     if what != before:
         log.error("cannot evaluate (%s): trying again, and catching up then", what)
     return what

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from dashboard.redis_address import redis_address
 from inference_worker.contract import check_namespace
 from ingest.telemetry.logs import FORMS
+from inference_worker.redis_access import DEFAULT_URL, redis_url
 
 from .errors import BadSettings
 
@@ -23,7 +24,7 @@ class AlertSettings:
     /readyz and /metrics, None for nowhere; log: form of log lines.
     """
 
-    redis_url: str = field(default="redis://localhost:6379/0", repr=False)
+    redis_url: str = field(default=DEFAULT_URL, repr=False)
     namespace: str = "live"
     rules: Path = Path("alerts.toml")
     webhook_url: str | None = field(default=None, repr=False)
@@ -40,8 +41,12 @@ class AlertSettings:
             namespace = check_namespace(environ.get("MOODSTREAM_NAMESPACE", cls.namespace))
         except ValueError as error:
             raise BadSettings(f"MOODSTREAM_NAMESPACE: {error}") from error
+        try:
+            redis = redis_url(environ)
+        except ValueError as error:
+            raise BadSettings(str(error)) from error
         return cls(
-            redis_url=environ.get("MOODSTREAM_REDIS", cls.redis_url),
+            redis_url=redis,
             namespace=namespace,
             rules=rules_path(environ),
             webhook_url=_webhook_url(environ),

@@ -21,6 +21,7 @@ from aiokafka.errors import (
 from deploy.checks.finding import CannotTell, Check, Deployment, Finding, fail, of_bytes, ok, warn
 from inference_worker.settings import Settings
 from ingest.contract import dead_letters_topic, posts_topic
+from ingest.kafka_access import why_refused
 from ingest.producer import MAX_RECORD_BYTES
 
 TIMEOUT_MS: Final = 8000
@@ -38,6 +39,9 @@ def brokers(deployment: Deployment) -> Finding:
     try:
         return asyncio.run(look())
     except CannotTell as error:
+        settings, cause = deployment.worker, error.__cause__ or error
+        if (refused := asyncio.run(why_refused(cause, settings.kafka, settings.kafka_access))) is not None:
+            return fail(f"{settings.kafka} refuses: {refused.problem}", refused.remedy)
         found = f"{deployment.worker.kafka} does not answer ({error.__cause__})"
         return fail(found, "start it, or let MOODSTREAM_KAFKA name it")
 
@@ -136,6 +140,7 @@ async def _lag(settings: Settings, partitions: list[TopicPartition]) -> tuple[in
     """Records behind, records lost."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
+        **settings.kafka_access.options(),
         group_id=settings.consumer_group,  # not joined: partitions are assigned by hand
         enable_auto_commit=False,
         request_timeout_ms=TIMEOUT_MS,
@@ -181,7 +186,9 @@ def judged_size(topic: str, told: str | None) -> Finding:
 @asynccontextmanager
 async def admin_of(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Raises CannotTell if it does not answer, or refuses."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka, request_timeout_ms=TIMEOUT_MS, **settings.kafka_access.options()
+    )
     try:
         await admin.start()
         yield admin

@@ -12,8 +12,8 @@ from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from deploy.checks.finding import CannotTell, Check, Deployment, Finding, fail, of_bytes, ok, warn
-from deploy.settings import masked
 from inference_worker.contract import Keys, NewerResults, Results, UnknownNamespace
+from inference_worker.redis_access import masked, redis_refusal
 from inference_worker.script import SCRIPT, arguments
 
 TIMEOUT_S: Final = 5.0
@@ -30,6 +30,8 @@ def server(deployment: Deployment) -> Finding:
     except CannotTell as error:
         if error.finding.level == "warn":
             raise
+        if (refused := redis_refusal(error)) is not None:
+            return fail(f"{masked(deployment.worker.redis)} refuses: {refused.problem}", refused.remedy)
         found = f"{masked(deployment.worker.redis)} does not answer ({error.__cause__})"
         return fail(found, "start it, or let MOODSTREAM_REDIS name it")
     return judged_server(info, masked(deployment.worker.redis))

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from deploy.errors import Misuse, StackFailed
 from deploy.local import SHORT_LIVES, LocalStack, open_stack
 from deploy.servers import kafka_answers, redis_answers
+from deploy.settings import Settings
 
 
 async def until(condition: object, timeout_s: float = 15.0) -> None:
@@ -63,7 +64,7 @@ async def test_without_keep_a_stack_starts_empty() -> None:
 
 
 async def test_a_running_kafka_and_redis_are_used_instead() -> None:
-    async with open_stack() as own, open_stack(kafka=own.kafka, redis=own.redis) as stack:
+    async with open_stack() as own, open_stack(Settings(kafka=own.kafka, redis=own.redis)) as stack:
         assert (stack.broker, stack.store) == (None, None)
         assert stack.environment() == {"MOODSTREAM_KAFKA": own.kafka, "MOODSTREAM_REDIS": own.redis}
         assert own.environment()["MOODSTREAM_KAFKA_IDEMPOTENCE"] == "0"
@@ -73,7 +74,7 @@ async def test_an_unreachable_redis_is_named_without_its_password() -> None:
     with pytest.raises(
         Misuse, match=r"MOODSTREAM_REDIS='redis://\*\*\*@127.0.0.1:1/0' does not answer: start it"
     ) as error:
-        async with open_stack(redis="redis://me:secret@127.0.0.1:1/0"):
+        async with open_stack(Settings(redis="redis://me:secret@127.0.0.1:1/0")):
             pass
     assert "secret" not in str(error.value)
 
