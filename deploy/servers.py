@@ -71,7 +71,7 @@ async def ask_kafka(bootstrap: str, access: KafkaAccess = PLAINTEXT) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000, **access.options())
     try:
         await admin.start()
-        await admin.list_topics()
+        await admin.describe_cluster()
     finally:
         await admin.close()
 

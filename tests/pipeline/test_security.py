@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ from tests.secured import Secured, opened
 ROOT = Path(__file__).parent.parent.parent
 NAMESPACE = "secured"
 POSTS = 20
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 @pytest.fixture
 def feed(tmp_path: Path) -> Path:
     file = tmp_path / "feed.csv"
-    rows = [f"{number},so happy with the tram,2026-03-01T12:00:{number:02}Z" for number in range(POSTS)]
+    began_at = datetime.now(UTC) - timedelta(minutes=POSTS)  # a minute each, so that most of them have closed
+    rows = [
+        f"{number},so happy with the tram,{began_at + timedelta(minutes=number):%Y-%m-%dT%H:%M:%SZ}"
+        for number in range(POSTS)
+    ]
     file.write_text("\n".join(["id,text,at", *rows]))
     return file
 
@@ -76,7 +80,7 @@ def ingested(feed: Path, environ: Mapping[str, str]) -> subprocess.CompletedProc
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
-def until(condition: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 200.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
@@ -105,9 +109,9 @@ def test_posts_are_scored_and_seen_with_no_right_too_many(secured: Secured, feed
     running = []
     try:
         for module, user in commands.items():
-            log = (tmp_path / module).open("wb")
             environ = environment(secured, user, MOODSTREAM_SESSION_TIMEOUT_S="6", MOODSTREAM_HEARTBEAT_S="2")
-            running.append(subprocess.Popen([sys.executable, "-P", "-m", module], env=environ, stderr=log))
+            with (tmp_path / module).open("wb") as log:
+                running.append(subprocess.Popen([sys.executable, "-P", "-m", module], env=environ, stderr=log))
         until(lambda: scored() >= POSTS, "all posts are scored")
         until(lambda: viewer.exists(f"{{{NAMESPACE}}}:alerts:state") == 1, "the alerts have evaluated")
         assert [listening(process.pid) for process in running] == [[], []]
