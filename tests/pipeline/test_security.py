@@ -55,7 +55,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 @pytest.fixture
 def feed(tmp_path: Path) -> Path:
     file = tmp_path / "feed.csv"
-    began_at = datetime.now(UTC) - timedelta(minutes=POSTS)  # a minute each, so that most of them have closed
+    # A minute each, and the last ones still to come: alerts look at minutes after their namespace began.
+    began_at = datetime.now(UTC) - timedelta(minutes=POSTS // 2)
     rows = [
         f"{number},so happy with the tram,{began_at + timedelta(minutes=number):%Y-%m-%dT%H:%M:%SZ}"
         for number in range(POSTS)
