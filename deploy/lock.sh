@@ -11,5 +11,5 @@ compile() { # OUTPUT OPTIONS…
 }
 
 compile requirements.txt --extra local "$@"
-compile requirements-dev.txt --extra local --extra tracing --extra dev --constraint requirements.txt
+compile requirements-dev.txt --extra local --extra tracing --extra ocr --extra dev --constraint requirements.txt
 compile requirements-train.txt --extra local --extra tracing --extra dev --extra train --constraint requirements-dev.txt

@@ -19,6 +19,7 @@ OUTCOME: Final = (
     "MOODSTREAM_PARTITIONS",
     "MOODSTREAM_SHARDS",
     "MOODSTREAM_BATCH_TOKENS",
+    "MOODSTREAM_OCR",
 )
 """Variables on which a replay's outcome depends, its place in Kafka and Redis included: a resumed one keeps them."""
 

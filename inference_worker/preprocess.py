@@ -17,6 +17,10 @@ from ingest.contract import Image, Post
 MAX_PIXELS = 4_000_000
 """Ingest sends pictures of short side 256; anything far beyond was not made by it and is not decoded."""
 
+ENOUGH_WORDS = 8
+"""So many words in the pictures of a post without text are scored as its text; fewer are mostly signs and logos, beside
+which the picture alone was more often right."""
+
 RESAMPLING = {
     "bicubic": PillowImage.Resampling.BICUBIC,
     "bilinear": PillowImage.Resampling.BILINEAR,
@@ -52,7 +56,10 @@ class ImageParameters:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """input_ids: (T,) int64 with the special tokens; spans: character span in the text of each, (0, 0) if special."""
+    """input_ids: (T,) int64 with the special tokens; spans: character span of each in the post's text.
+
+    A span is (0, 0) if the token is special, or of the words in a picture.
+    """
 
     input_ids: np.ndarray
     spans: tuple[tuple[int, int], ...]
@@ -99,7 +106,7 @@ class Preprocessor:
 
     def encode(self, posts: Sequence[Post]) -> list[Encoding]:
         """Their texts, many at once: it takes Python's lock once, and one core each."""
-        return self.tokenizer.encode_batch([post.text[: self.text.max_chars] for post in posts])
+        return self.tokenizer.encode_batch([text_of(post)[: self.text.max_chars] for post in posts])
 
     def prepare(
         self,
@@ -169,12 +176,28 @@ class Preprocessor:
         return batch
 
     def _encode_text(self, post: Post, encoding: Encoding | None, warnings: list[str]) -> EncodedText | None:
-        if not post.text.strip():
+        scored = text_of(post)
+        if not scored.strip():
             return None
         if encoding is None:
             (encoding,) = self.encode([post])
         if all(encoding.special_tokens_mask):
             return None
-        if encoding.overflowing or len(post.text) > self.text.max_chars:
+        if encoding.overflowing or len(scored) > self.text.max_chars:
             warnings.append(f"text truncated to {self.text.max_tokens} tokens")
-        return EncodedText(np.asarray(encoding.ids, dtype=np.int64), tuple(encoding.offsets))
+        spans = tuple(encoding.offsets)
+        if scored is not post.text:
+            warnings.append("words in the picture scored as its text")
+            spans = ((0, 0),) * len(spans)
+        return EncodedText(np.asarray(encoding.ids, dtype=np.int64), spans)
+
+
+def text_of(post: Post) -> str:
+    """What is scored as the text: the post's own or, where it has none, the words in its pictures if they are enough.
+
+    Beside a text of its own a picture's words made scores worse (MVSA-Single, validation).
+    """
+    if post.text.strip():
+        return post.text
+    words = "\n".join(image.words for image in post.images if image.words)
+    return words if len(words.split()) >= ENOUGH_WORDS else post.text

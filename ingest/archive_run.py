@@ -19,6 +19,7 @@ from ingest.clock import LATE, ReplayClock
 from ingest.contract import MAX_IMAGES, Deletion, Image, Post
 from ingest.errors import MalformedMedia
 from ingest.media.sanitize import make_safe
+from ingest.media.words import Words
 from ingest.report import EMPTY, Tally
 from ingest.sink import Sink
 from ingest.sources.items import Draft, Item, Picture, Skipped, Source
@@ -44,13 +45,18 @@ OUTSIDE: Final = "outside of the time asked for"
 
 
 class ArchiveRun:
-    """A reader that keeps pictures decoding ahead, and a sender that keeps the order; topics may be exchanged."""
+    """A reader that keeps pictures decoding ahead, and a sender that keeps the order; topics may be exchanged.
 
-    def __init__(self, source: Source, sink: Sink, topics: Topics, *, clock: ReplayClock) -> None:
+    words: reads those in pictures of posts without text, if given. It is waited for: two replays are the same.
+    """
+
+    def __init__(
+        self, source: Source, sink: Sink, topics: Topics, *, clock: ReplayClock, words: Words | None = None
+    ) -> None:
         self.topics = topics
         self.tally = Tally()
         self._source, self._sink = source, sink
-        self._clock = clock
+        self._clock, self._words = clock, words
         self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue(MAX_WAITING)
         self._pool = ThreadPoolExecutor(MEDIA_THREADS, "media")
         self._sending: asyncio.Task[None] | None = None
@@ -114,7 +120,13 @@ class ArchiveRun:
             elif isinstance(item, Deletion):
                 await self._sink.send(item, number=number)
             elif (post := self._finish(item, await images if images is not None else _NO_IMAGES)) is not None:
-                await self._sink.send(post, number=number)
+                await self._sink.send(await self._with_words(post), number=number)
+
+    async def _with_words(self, post: Post) -> Post:
+        if self._words is None or post.text.strip():
+            return post
+        images = [await self._words.read(image, is_patient=True) for image in post.images]
+        return msgspec.structs.replace(post, images=tuple(images))
 
     def _finish(self, draft: Draft, safe: _SafeImages) -> Post | None:
         """The post with images and topics; None if nothing of it is left."""
@@ -134,7 +146,8 @@ def _make_safe(pictures: tuple[Picture, ...]) -> _SafeImages:
     images, refusals = [], []
     for picture in pictures[:MAX_IMAGES]:
         try:
-            images.append(make_safe(picture.data, alt=picture.alt, width=picture.width, height=picture.height))
+            image = make_safe(picture.data, alt=picture.alt, width=picture.width, height=picture.height)
+            images.append(image if picture.words is None else msgspec.structs.replace(image, words=picture.words))
         except MalformedMedia as error:
             refusals.append(f"image refused: {error.reason}")
     if len(pictures) > MAX_IMAGES:

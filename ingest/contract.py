@@ -40,7 +40,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     jpeg: RGB JPEG, short side at most 256 px, about 20 KB; sha256: of `jpeg`, 32 bytes;
     phash: 256-bit PDQ hash, 32 bytes (near duplicates differ in at most 31 bits);
-    width, height: of the original, in pixels; alt: the author's description.
+    width, height: of the original, in pixels; alt: the author's description;
+    words: read off the picture, lines from top to bottom; None where nobody tried.
     """
 
     jpeg: bytes
@@ -49,6 +50,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     height: int
     alt: str = ""
+    words: str | None = None
 
 
 class Post(msgspec.Struct, frozen=True, kw_only=True, tag="post"):

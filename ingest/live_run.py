@@ -17,6 +17,7 @@ import msgspec
 from ingest.contract import MAX_IMAGES, Deletion, Post
 from ingest.cursors import Cursors, Held
 from ingest.media.pictures import ImageOf, LatePictures
+from ingest.media.words import Words
 from ingest.report import EMPTY, Tally
 from ingest.sink import Sink
 from ingest.sources.items import Draft, Item, LiveSource
@@ -38,15 +39,24 @@ log = logging.getLogger(__name__)
 class LiveRun:
     """From the source to the producer, in the order of each post; topics may be exchanged.
 
-    keep_all: posts no topic matches are sent too.
+    keep_all: posts no topic matches are sent too; words: see LatePictures.
     """
 
-    def __init__(self, source: LiveSource, sink: Sink, topics: Topics, *, image_of: ImageOf, keep_all: bool) -> None:
+    def __init__(
+        self,
+        source: LiveSource,
+        sink: Sink,
+        topics: Topics,
+        *,
+        image_of: ImageOf,
+        keep_all: bool,
+        words: Words | None = None,
+    ) -> None:
         self.topics = topics
         self.tally = Tally()
         self._source, self._sink, self._keep_all = source, sink, keep_all
         self._cursors = Cursors(source.cursor)
-        self._pictures = LatePictures(image_of, self._send_held, self.tally)
+        self._pictures = LatePictures(image_of, self._send_held, self.tally, words)
         self._sent: dict[str, None] = {}
 
     @property

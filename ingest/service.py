@@ -15,6 +15,7 @@ from ingest.clock import ReplayClock
 from ingest.cursors import CursorFile
 from ingest.errors import BadSettings, BadTopics, BrokerUnreachable, IngestError
 from ingest.health import Health, serve_health
+from ingest.media.words import Words, opened_words
 from ingest.producer import Producer
 from ingest.progress import ProgressLog
 from ingest.report import IngestReport, Tally, new_run, snapshot
@@ -73,11 +74,12 @@ async def ingest(
     async with sink or Producer(settings, run=name, began_ms=began_ms) as taking, AsyncExitStack() as stack:
         if form := getattr(source, "format", ""):
             log.info("%s is read as %s", source.name, form)
-        going = await _run_of(source, settings, taking, topics, clock, stack)
+        words = await stack.enter_async_context(opened_words()) if settings.reads_words else None
+        going = await _run_of(source, settings, taking, topics, clock, words, stack)
         stack.push_async_callback(going.close)
 
         def report() -> IngestReport:
-            return _report(name, source, settings, taking, going.tally)
+            return _report(name, source, settings, taking, going.tally, words)
 
         if on_progress is not None:
             await stack.enter_async_context(_beside(_report_regularly(report, on_progress)))
@@ -93,16 +95,17 @@ async def _run_of(
     sink: Sink,
     topics: Topics,
     clock: ReplayClock | None,
+    words: Words | None,
     stack: AsyncExitStack,
 ) -> Run:
     if source.kind != "live":
-        return ArchiveRun(source, sink, topics, clock=clock or ReplayClock())
+        return ArchiveRun(source, sink, topics, clock=clock or ReplayClock(), words=words)
     from ingest.live_run import LiveRun  # with an HTTP client and a process pool: not for archives
     from ingest.media.pictures import opened_pictures
 
     live = cast(LiveSource, source)
     image_of = await stack.enter_async_context(opened_pictures(settings.media_hosts, lambda: live.media_hosts))
-    going = LiveRun(live, sink, topics, image_of=image_of, keep_all=settings.keep_all)
+    going = LiveRun(live, sink, topics, image_of=image_of, keep_all=settings.keep_all, words=words)
     if settings.cursor_dir is not None:
         file = CursorFile(settings.cursor_dir, namespace=settings.namespace, source=source.name)
         stack.enter_context(file.locked())
@@ -135,7 +138,9 @@ async def _work(going: Run, settings: Settings, limit: int | None, stop: asyncio
         await cancel(reading, stopping, finishing)
 
 
-def _report(run: str, source: Source, settings: Settings, sink: Sink, tally: Tally) -> IngestReport:
+def _report(
+    run: str, source: Source, settings: Settings, sink: Sink, tally: Tally, words: Words | None
+) -> IngestReport:
     return IngestReport(
         run=run,
         namespace=settings.namespace,
@@ -148,7 +153,7 @@ def _report(run: str, source: Source, settings: Settings, sink: Sink, tally: Tal
         started_at=tally.started_at,
         finished_at=datetime.now(UTC),
         copies=sink.copies,
-        media=dict(tally.media),
+        media=dict(tally.media + words.counts if words is not None else tally.media),
         waited_s=round(sink.waited_s, 3),
         silent_s=round(sink.silent_s, 3),
         state=snapshot(cast(LiveSource, source).state) if source.kind == "live" else None,

@@ -30,6 +30,7 @@ class Settings:
     it; author_key: secret of the author hashes, so that nobody can tell the authors by hashing known handles (when not
     given, random per process; a
     live source keeps it in state_dir: an author's deletion must find what was sent before a restart).
+    reads_words: in pictures of posts without text, by the extra `ocr`.
     Of live sources alone. keep_all: posts that match no topic are sent too; media_hosts: pictures may come from there
     as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
     answer /healthz, /readyz and /metrics; environ: where a source looks for its keys. log: form of log lines.
@@ -45,6 +46,7 @@ class Settings:
     topics_path: Path = SHIPPED_TOPICS
     author_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     is_author_key_given: bool = False
+    reads_words: bool = False
     keep_all: bool = False
     media_hosts: tuple[str, ...] = ()
     state_dir: Path | None = None
@@ -86,6 +88,7 @@ class Settings:
             post_retention_s=_whole_number(environ, "MOODSTREAM_POST_RETENTION_S", cls.post_retention_s),
             idempotence=_switch(environ, "MOODSTREAM_KAFKA_IDEMPOTENCE", cls.idempotence),
             topics_path=_topics_path(environ),
+            reads_words=_switch(environ, "MOODSTREAM_OCR", cls.reads_words),
             keep_all=_keep_all(environ),
             media_hosts=tuple(environ.get("MOODSTREAM_MEDIA_HOSTS", "").replace(",", " ").split()),
             state_dir=state_dir,

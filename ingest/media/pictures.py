@@ -19,6 +19,7 @@ from ingest.cursors import Held
 from ingest.errors import BadSettings, MalformedMedia, MediaUnavailable
 from ingest.media.decoding import Decoder
 from ingest.media.fetch import MediaFetcher
+from ingest.media.words import Words
 from ingest.report import EMPTY, Tally
 from ingest.sources.items import MediaLink, Picture
 from ingest.tasks import cancel
@@ -64,11 +65,14 @@ class _Pending:
 
 
 class LatePictures:
-    """All posts whose pictures are on their way; `failure` is set to what ends the run."""
+    """All posts whose pictures are on their way; `failure` is set to what ends the run.
 
-    def __init__(self, image_of: ImageOf, send: Send, tally: Tally) -> None:
+    words: reads those in pictures of posts without text, if given.
+    """
+
+    def __init__(self, image_of: ImageOf, send: Send, tally: Tally, words: Words | None = None) -> None:
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._image_of, self._send, self._tally = image_of, send, tally
+        self._image_of, self._send, self._tally, self._words = image_of, send, tally, words
         self._pending: dict[str, _Pending] = {}
         self._freed = asyncio.Event()
 
@@ -133,7 +137,7 @@ class LatePictures:
 
     async def _complete(self, pending: _Pending, media: Sequence[MediaLink | Picture]) -> None:
         post, held = pending.post, pending.held
-        fetching = asyncio.create_task(self._images(media))
+        fetching = asyncio.create_task(self._images(media, reads_words=not pending.has_text))
         try:
             await asyncio.wait({fetching}, timeout=TEXT_WAITS_S)
             is_late = not fetching.done()
@@ -160,13 +164,14 @@ class LatePictures:
             await self._send(pending.post, pending.held)
             pending.is_text_sent = True
 
-    async def _images(self, media: Sequence[MediaLink | Picture]) -> tuple[Image, ...]:
-        found = await asyncio.gather(*(self._image(one) for one in media))
+    async def _images(self, media: Sequence[MediaLink | Picture], *, reads_words: bool) -> tuple[Image, ...]:
+        found = await asyncio.gather(*(self._image(one, reads_words=reads_words) for one in media))
         return tuple(image for image in found if image is not None)
 
-    async def _image(self, media: MediaLink | Picture) -> Image | None:
+    async def _image(self, media: MediaLink | Picture, *, reads_words: bool) -> Image | None:
         try:
-            return await self._image_of(media)
+            image = await self._image_of(media)
+            return await self._words.read(image, is_patient=False) if reads_words and self._words is not None else image
         except MediaUnavailable as error:
             self._tally.media[f"not fetched: {error.reason}"] += 1
         except MalformedMedia as error:

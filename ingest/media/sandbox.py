@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 import msgspec
@@ -32,13 +33,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(*, memory_bytes: int, limit_s: float) -> None:
-    """Serves until standard input ends, as it does when the parent is gone."""
+    serve(_answer, memory_bytes=memory_bytes, limit_s=limit_s)
+
+
+def serve(answer_to: Callable[[bytes], msgspec.Struct], *, memory_bytes: int, limit_s: float) -> None:
+    """Answers until standard input ends, as it does when the parent is gone."""
     _limit(memory_bytes)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     _write(answers, READY)
     while (data := _read(requests)) is not None:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        answer = _answer(data)
+        answer = answer_to(data)
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(answers, _encoder.encode(answer))
 

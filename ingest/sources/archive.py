@@ -135,7 +135,8 @@ def _decoded(line: bytes, where: str) -> Record | Skipped:
 def draft_of(post: Post) -> Draft:
     """A finished post taken apart again: an archive may be anybody's, so its images are checked like all others."""
     pictures = tuple(
-        Picture(data=image.jpeg, alt=image.alt, width=image.width, height=image.height) for image in post.images
+        Picture(data=image.jpeg, alt=image.alt, width=image.width, height=image.height, words=image.words)
+        for image in post.images
     )
     return Draft(post=msgspec.structs.replace(post, images=(), topics=()), pictures=pictures)
 

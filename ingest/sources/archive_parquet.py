@@ -27,6 +27,7 @@ _IMAGE: Final = pa.struct(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("alt", pa.string()),
+        ("words", pa.string()),
     ]
 )
 SCHEMA: Final = pa.schema(

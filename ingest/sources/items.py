@@ -23,13 +23,15 @@ Kind = Literal["live", "sample", "replay"]
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     """Image bytes as the upstream gave them: of any kind, not to be trusted.
 
-    width, height: of the original where the upstream shrank it before; alt: the author's description.
+    width, height: of the original where the upstream shrank it before; alt: the author's description;
+    words: where an archive of ours has them already.
     """
 
     data: bytes
     alt: str = ""
     width: int | None = None
     height: int | None = None
+    words: str | None = None
 
 
 class MediaLink(msgspec.Struct, frozen=True, kw_only=True):
