@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ MAX_PIXELS = 4_000_000
 ENOUGH_WORDS = 8
 """So many words in the pictures of a post without text are scored as its text; fewer are mostly signs and logos, beside
 which the picture alone was more often right."""
+
+_WORD = re.compile("[A-Za-z]{2,}")
 
 RESAMPLING = {
     "bicubic": PillowImage.Resampling.BICUBIC,
@@ -200,4 +203,4 @@ def text_of(post: Post) -> str:
     if post.text.strip():
         return post.text
     words = "\n".join(image.words for image in post.images if image.words)
-    return words if len(words.split()) >= ENOUGH_WORDS else post.text
+    return words if len(_WORD.findall(words)) >= ENOUGH_WORDS else post.text

@@ -23,7 +23,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
 
     (A post whose pictures came late is sent twice.) copies: an author's deletion is sent once a partition.
     sent: records Kafka acknowledged; skipped, failed: counts by reason; warnings: what was odd about posts sent;
-    media: what became of pictures to be fetched, by outcome; waited_s: how long reading was held up by a slow Kafka;
+    media: what became of pictures to be fetched, and of the words in pictures, by outcome;
+    waited_s: how long reading was held up by a slow Kafka;
     silent_s: how long Kafka has not acknowledged anything, though something waits for that;
     state: how a live source is, cursor_saved_at: when its cursor was last saved, None for others;
     format: what an archive was found to be;

@@ -264,3 +264,43 @@ def test_a_posts_language_is_told_when_it_is_prepared(predictor: Predictor) -> N
     german = msgspec.structs.replace(post("die Bahn hat mal wieder vierzig Minuten Verspätung"), lang="en")
     assert predictor.prepare(german).language == "de"
     assert predictor.is_foreign("de")
+
+
+CAPTION = "I love waiting for my tram\nall morning long, said nobody ever"
+
+
+def with_words(words: str | None) -> Image:
+    return msgspec.structs.replace(drawing(), words=words)
+
+
+def test_words_in_the_picture_of_a_post_without_text_are_scored_as_its_text(predictor: Predictor) -> None:
+    captioned = predictor.prepare(post("", with_words(CAPTION)))
+    assert captioned.lane == "both"
+    assert captioned.warnings == ("words in the picture scored as its text",)
+    (found,) = predictor.predict([captioned])
+    (told,) = predictor.predict([predictor.prepare(post(CAPTION, drawing()))])
+    assert_same(found, told)
+    assert told.token_map and not found.token_map  # the post has no text to mark them in
+
+
+@pytest.mark.parametrize(
+    "words", [None, "", "EXIT", "one two three four five six seven", "リツイート 1 2 3 4 5 6 7 8 9"]
+)
+def test_a_few_words_in_a_picture_are_left_to_the_picture(predictor: Predictor, words: str | None) -> None:
+    example = predictor.prepare(post("", with_words(words)))
+    assert example.lane == "image"
+    assert example.warnings == ()
+
+
+def test_beside_a_text_of_its_own_words_in_the_picture_change_nothing(predictor: Predictor) -> None:
+    own = predictor.prepare(post("late again", with_words(CAPTION)))
+    without = predictor.prepare(post("late again", drawing()))
+    assert own.text is not None and without.text is not None
+    assert own.text.spans == without.text.spans
+    assert_same(predictor.predict([own])[0], predictor.predict([without])[0])
+
+
+def test_words_beyond_the_tokens_are_cut_off_and_told(predictor: Predictor) -> None:
+    example = predictor.prepare(post("", with_words("never again this tram " * 200)))
+    assert example.tokens == predictor.preprocessor.text.max_tokens
+    assert example.warnings[0].startswith("text truncated")

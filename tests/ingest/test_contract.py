@@ -129,3 +129,16 @@ def test_topics_carry_the_namespace() -> None:
 def test_the_place_of_a_record_comes_back_and_anything_else_is_none() -> None:
     assert decode_place(encode_place(31, 1_772_366_400_000)) == (31, 1_772_366_400_000)
     assert [decode_place(value) for value in (b"", b"31", b"31:", b":5", b"-1:5", b"a:b")] == [None] * 6
+
+
+@pytest.mark.parametrize("words", [None, "", "two\nlines"])
+def test_the_words_in_a_picture_survive_the_wire(make_post: Callable[..., Post], words: str | None) -> None:
+    post = make_post(images=(msgspec.structs.replace(IMAGE, words=words),))
+    assert decode(encode(post)) == post
+
+
+def test_a_picture_written_before_words_were_read_has_none(make_post: Callable[..., Post]) -> None:
+    fields = msgspec.msgpack.decode(encode(make_post(images=(IMAGE,))))
+    del fields["images"][0]["words"]
+    found = decode(msgspec.msgpack.encode(fields))
+    assert isinstance(found, Post) and found.images == (IMAGE,)

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from datetime import UTC, datetime
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ingest.archive_run import ArchiveRun
 from ingest.clock import ReplayClock
 from ingest.contract import Image, Post
+from ingest.cursors import Cursors, Held
 from ingest.errors import BadSettings
 from ingest.media import words as words_module
 from ingest.media.lettering import has_lettering
 from ingest.media.ocr import Found
+from ingest.media.pictures import LatePictures
 from ingest.media.process import Process
 from ingest.media.words import Words, opened_words
+from ingest.report import Tally
+from ingest.service import ingest
 from ingest.settings import Settings
 from ingest.sources.archive import OwnArchive, write_archive
+from ingest.sources.archive_parquet import write_parquet
+from ingest.sources.items import MediaLink, Picture
 from ingest.topics.definitions import Topics
+from tests.ingest.conftest import NOON
 from tests.ingest.memes import background, meme, safe
 
 needs_ocr = pytest.mark.skipif(
@@ -140,6 +148,15 @@ class Kept:
 
     def __init__(self) -> None:
         self.records: list[Post] = []
+        self.sent = self.copies = 0
+        self.failed: Counter[str] = Counter()
+        self.waited_s = self.silent_s = 0.0
+
+    async def __aenter__(self) -> Kept:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
 
     async def send(self, record: Post, settled: object = None, *, number: int | None = None) -> None:
         self.records.append(record)
@@ -148,25 +165,61 @@ class Kept:
         return None
 
 
+@pytest.mark.parametrize("ending", ["jsonl.zst", "parquet"])
+async def test_words_of_a_recorded_picture_survive_its_archive(tmp_path: Path, ending: str) -> None:
+    image = msgspec.structs.replace(safe(meme(FIRST)), words="as recorded")
+    path = tmp_path / f"memes.{ending}"
+    posts = [Post(id="x:1", source="x", created_at=NOON, ingested_at=NOON, images=(image,))]
+    write_parquet(path, posts) if ending == "parquet" else write_archive(path, posts)
+    sink = Kept()
+    run = ArchiveRun(OwnArchive(path), sink, Topics(()), clock=ReplayClock())
+    await run.read(None)
+    await run.finish(stopped=False)
+    await run.close()
+    assert [post.images for post in sink.records] == [(image,)]
+
+
+async def test_of_live_posts_only_those_without_text_wait_for_words() -> None:
+    reader = Slow()
+    image = safe(meme(FIRST, SECOND))
+    sent: list[Post] = []
+
+    async def image_of(media: MediaLink | Picture) -> Image:
+        return image
+
+    async def send(post: Post, held: Held) -> None:
+        sent.append(post)
+
+    tally = Tally()
+    late = LatePictures(image_of, send, tally, Words(reader))
+    link = MediaLink(url="https://example.org/meme.jpg")
+    for post_id, text in (("x:meme", ""), ("x:text", "look at this")):
+        post = Post(id=post_id, source="x", created_at=NOON, ingested_at=NOON, text=text)
+        late.start(post, [link], Cursors(None).hold(None))
+    while not (sent and reader.asked):
+        await asyncio.sleep(0.001)
+    assert [(post.id, post.images[0].words) for post in sent] == [("x:text", None)]
+    reader.go.set()
+    await late.finish()
+    assert [(post.id, post.images[0].words) for post in sent[1:]] == [("x:meme", "answer 1")]
+    assert reader.asked == 1
+
+
 @needs_ocr
 @pytest.mark.timeout(120)
 async def test_an_archives_memes_arrive_with_their_words(tmp_path: Path) -> None:
-    now = datetime(2026, 11, 3, 7, tzinfo=UTC)
     image = safe(meme(FIRST, SECOND))
     posts = [
-        Post(id="x:1", source="x", created_at=now, ingested_at=now, images=(image,)),
-        Post(id="x:2", source="x", created_at=now, ingested_at=now, images=(image,), text="look"),
-        Post(id="x:3", source="x", created_at=now, ingested_at=now, images=(safe(background()),)),
+        Post(id="x:1", source="x", created_at=NOON, ingested_at=NOON, images=(image,)),
+        Post(id="x:2", source="x", created_at=NOON, ingested_at=NOON, images=(image,), text="look"),
+        Post(id="x:3", source="x", created_at=NOON, ingested_at=NOON, images=(safe(background()),)),
     ]
     write_archive(tmp_path / "memes.jsonl.zst", posts)
     sink = Kept()
-    async with opened_words() as words:
-        run = ArchiveRun(OwnArchive(tmp_path / "memes.jsonl.zst"), sink, Topics(()), clock=ReplayClock(), words=words)
-        await run.read(None)
-        await run.finish(stopped=False)
-        await run.close()
+    archive = OwnArchive(tmp_path / "memes.jsonl.zst")
+    report = await ingest(archive, Settings(reads_words=True), topics=Topics(), sink=sink)
     found = {post.id: post.images[0].words for post in sink.records}
     assert " ".join((found["x:1"] or "").lower().split()) == f"{FIRST} {SECOND}".lower()
     assert found["x:2"] is None  # it has a text of its own
     assert found["x:3"] == ""
-    assert words.counts == {"words: read": 1, "words: no lettering": 1}
+    assert report.media == {"words: read": 1, "words: no lettering": 1}
