@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ingest.telemetry.logs import FORMS
 from inference_worker.redis_access import DEFAULT_URL, redis_url
+from ingest.telemetry.logs import FORMS
 
 from .redis_address import redis_address
 

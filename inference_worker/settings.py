@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_worker.contract import check_namespace
-from ingest.telemetry.logs import FORMS
-from ingest.telemetry.tracing import is_collector
 from inference_worker.redis_access import DEFAULT_URL, masked, redis_url
 from ingest.kafka_access import PLAINTEXT, KafkaAccess
+from ingest.telemetry.logs import FORMS
+from ingest.telemetry.tracing import is_collector
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.errors import BadSettings
+from ingest.kafka_access import PLAINTEXT, KafkaAccess
 from ingest.telemetry.logs import FORMS
 from ingest.telemetry.tracing import is_collector
-from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
 SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"

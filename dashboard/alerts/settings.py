@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from dashboard.redis_address import redis_address
 from inference_worker.contract import check_namespace
-from ingest.telemetry.logs import FORMS
 from inference_worker.redis_access import DEFAULT_URL, redis_url
+from ingest.telemetry.logs import FORMS
 
 from .errors import BadSettings
 
