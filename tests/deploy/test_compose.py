@@ -79,3 +79,25 @@ def test_every_variable_is_one_the_readme_knows() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     named = {name for name in OURS for name in compose()["services"][name]["environment"]}
     assert {name for name in named if name.startswith("MOODSTREAM_") and f"`{name}`" not in readme} == set()
+
+
+def test_prometheus_asks_each_service_where_it_answers() -> None:
+    services = compose()["services"]
+    (config,) = [
+        part for part in services["prometheus"]["command"] if part.startswith("--config.file=/etc/prometheus/")
+    ]
+    asked = yaml.safe_load((ROOT / "deploy" / "prometheus" / Path(config).name).read_text(encoding="utf-8"))
+    ports = {
+        name: one["port"] for job in asked["scrape_configs"] for one in job["dns_sd_configs"] for name in one["names"]
+    }
+    told = {"ingest": "INGEST", "worker": "WORKER", "worker-gpu": "WORKER", "alerts": "ALERTS"}
+    answers = {name: services[name]["environment"][f"MOODSTREAM_{part}_HEALTH"] for name, part in told.items()}
+    assert answers == {name: f"0.0.0.0:{ports[name]}" for name in told} and set(ports) == set(OURS)
+
+
+def test_what_is_mounted_from_here_is_here() -> None:
+    mounted = [
+        volume for one in compose()["services"].values() for volume in one.get("volumes", ()) if volume[0] == "."
+    ]
+    assert len(mounted) >= 4
+    assert [path for path in mounted if not (ROOT / "deploy" / path.partition(":")[0]).exists()] == []

@@ -20,8 +20,9 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_the_configuration_and_its_rules_are_valid() -> None:
-    done = promtool("check", "config", FOLDER / "prometheus.yml")
+@pytest.mark.parametrize("file", ["prometheus.yml", "compose.yml"])
+def test_the_configuration_and_its_rules_are_valid(file: str) -> None:
+    done = promtool("check", "config", FOLDER / file)
     assert done.returncode == 0, done.stderr
     assert f"{len(ALERTS)} rules found" in done.stdout
 
