@@ -7,7 +7,8 @@ VENV = .venv
 TRAIN_VENV = .venv-train
 ARGS =
 # What needs torch (3 GB), which the runtime must do without: it has an environment of its own.
-TORCH_TESTS = tests/training tests/inference_worker/test_torch_engine.py tests/inference_worker/test_onnx_to_fx.py
+TORCH_TESTS = tests/training tests/inference_worker/test_torch_engine.py tests/inference_worker/test_onnx_to_fx.py \
+    tests/benchmarks/test_agreement.py
 export PYTHON
 
 .PHONY: install up check test test-unit test-train lock kafka clean

@@ -29,6 +29,8 @@ SETTINGS = (
     "label_smoothing",
     "averaging",
     "macl_weight",
+    "precision",
+    "trust",
 )
 EXAMPLES = 2
 """Of each kind of hard texts: those read wrongly with the most confidence."""

@@ -13,17 +13,19 @@ from training.differences import difference
 from training.table import Row, Table
 
 FINDINGS: Final = Path(__file__).parent / "findings.md"
+SHIPPED: Final = Path(__file__).parent / "shipped.md"
 NOT_MEASURED: Final = "not measured"
 MEASURES: Final = (("accuracy", "Acc"), ("weighted_f1", "wF1"), ("macro_f1", "mF1"))
 Line = dict[str, Any]
 
 
 def render(tables: Sequence[Table], lines: Sequence[Line]) -> str:
-    """The whole report. What people conclude from it stands in findings.md and comes first."""
+    """The whole report. What people conclude from it stands in findings.md and comes first; last comes shipped.md, what
+    was tried for the model that ships."""
     by_key = {line["key"]: line for line in lines}
     parts = ["# What the bench found\n", FINDINGS.read_text(encoding="utf-8")]
     parts += [_table(table, by_key) for table in tables]
-    parts.append(_unions(tables, by_key))
+    parts += [_unions(tables, by_key), SHIPPED.read_text(encoding="utf-8")]
     return "\n".join(part for part in parts if part)
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference_worker import artifact
-from inference_worker.engines.whole_numbers import are_exact
-from inference_worker.settings import DEFAULT_MODEL
-from tests.benchmarks import agreement
-from training.datasets.example import Example
+pytest.importorskip("torch", reason="the train extra is not installed (torch)")
+
+from inference_worker import artifact  # noqa: E402
+from inference_worker.engines.whole_numbers import are_exact  # noqa: E402
+from inference_worker.settings import DEFAULT_MODEL  # noqa: E402
+from tests.benchmarks import agreement  # noqa: E402
+from training.datasets.example import Example  # noqa: E402
 
 
 def posts() -> list[Example]:

@@ -16,7 +16,7 @@ def test_each_scaling_finds_what_was_done_to_the_logits_and_the_richer_ones_no_m
     true = generator.normal(size=(400, 3)) * 2
     labels = (generator.random(400)[:, None] > softmax(true).cumsum(-1)).sum(-1).clip(max=2)
     best = surprise(labels, softmax(true)).mean()
-    bias, weights = np.array([1.0, 0.0, -1.0]), np.array([1.0, 2.0, 0.5])
+    bias, weights = np.array([3.0, 0.0, -3.0]), np.array([1.0, 2.0, 0.5])
     found = {
         (done, name): surprise(labels, scaled_out_of_fold(labels, logits, name)).mean() - best
         for done, logits in {"temperature": true * 3, "bias": true * 3 + bias, "vector": true * weights + bias}.items()
