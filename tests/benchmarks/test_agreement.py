@@ -53,6 +53,8 @@ def test_whole_posts_are_answered_by_all_their_parts_and_texts_by_text() -> None
 def test_an_engine_against_itself_agrees_and_one_that_is_lacking_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for module in ("inference_worker.engines.torch", "inference_worker.engines.captured"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails as where it is not installed
     rows = agreement.compare(DEFAULT_MODEL, {"made up": posts()}, ["onnx-float32", "torch-cpu"], threads=1)
     assert "left out: engine torch-cpu: torch is not installed" in capsys.readouterr().err

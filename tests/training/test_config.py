@@ -24,7 +24,10 @@ def test_shipped_configurations_are_read(path: Path) -> None:
         ('system = "MDSE"\nepochs = 0', "epochs is 0: it takes 1 or more"),
         ('system = "MDSE"\nschedule = "up"', "schedule is 'up': use one of linear"),
         ('system = "MDSE"\nimbalance = "luck"', "imbalance is 'luck'"),
-        ('system = "MDSE"\ntext_encoder = "gpt2"', "text_encoder is 'gpt2': use one of all-MiniLM-L6-v2, bert-base"),
+        (
+            'system = "MDSE"\ntext_encoder = "gpt2"',
+            "text_encoder is 'gpt2': use one of all-MiniLM-L6-v2, e5",
+        ),
         ('system = "MDSE"\nimage_encoder = "roberta-base"', "image_encoder is 'roberta-base': use one of Effic"),
         ("system = ", "is no TOML"),
     ],

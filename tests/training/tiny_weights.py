@@ -59,7 +59,7 @@ def write_tiny_weights(name: str, folder: Path, *, seed: int = 0) -> Path:
             network = timm.create_model(name, num_classes=3, **TIMM[name])
         save_for_hf(network, str(own), model_args=TIMM[name], safe_serialization=True)
         return own
-    tokenizer = {"bert-base-uncased": _bert, "roberta-base": _roberta, "clip-vit-base-patch32": _clip}[name]()
+    tokenizer = TOKENIZERS[name]()
     tokenizer.save(str(own / "tokenizer.json"))
     _network(name, tokenizer.get_vocab_size()).save_pretrained(own)
     return own
@@ -68,7 +68,7 @@ def write_tiny_weights(name: str, folder: Path, *, seed: int = 0) -> Path:
 def _network(name: str, vocabulary: int) -> Any:
     """With the heads the published files hold, too."""
     match name:
-        case "bert-base-uncased":
+        case "bert-base-uncased" | "e5-small-v2":
             return BertForMaskedLM(BertConfig(vocab_size=vocabulary, max_position_embeddings=TEXT_LIMIT, **SIZES))
         case "roberta-base":
             return RobertaForMaskedLM(
@@ -112,3 +112,11 @@ def _bytes(first: list[str], last: list[str], *, start: str, end: str) -> Tokeni
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = RobertaProcessing((end, vocabulary[end]), (start, vocabulary[start]))
     return tokenizer
+
+
+TOKENIZERS: Final = {
+    "bert-base-uncased": _bert,
+    "e5-small-v2": _bert,
+    "roberta-base": _roberta,
+    "clip-vit-base-patch32": _clip,
+}
