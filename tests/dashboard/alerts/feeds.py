@@ -14,6 +14,8 @@ import zstandard
 import ingest
 from inference_worker.artifact import load
 from inference_worker.contract import Distribution, Prediction
+from inference_worker.pipeline import prediction_of
+from inference_worker.preprocess import Example
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Post
 from ingest.sources.sample import PASS, SPAN
@@ -58,7 +60,7 @@ def sample() -> list[Prediction]:
     posts = [msgspec.json.decode(line, type=Post) for line in lines.splitlines()]
     topics = load_topics(folder / "topics.toml")
     predictor = load(DEFAULT_MODEL)
-    lanes: dict[str, list[tuple[Post, object]]] = {}
+    lanes: dict[str, list[tuple[Post, Example]]] = {}
     for post in posts:
         example = predictor.prepare(post)
         lanes.setdefault(example.lane, []).append((post, example))
@@ -66,19 +68,12 @@ def sample() -> list[Prediction]:
     for members in lanes.values():
         for low in range(0, len(members), 16):
             chunk = members[low : low + 16]
-            scores = predictor.predict([example for _, example in chunk])  # type: ignore[misc]
-            for (post, _), said in zip(chunk, scores, strict=True):
+            scores = predictor.predict([example for _, example in chunk])
+            for (post, example), said in zip(chunk, scores, strict=True):
                 text = "\n".join((post.text, *(image.alt for image in post.images)))
-                scored.append(
-                    prediction(
-                        int(post.id.partition(":")[2]),
-                        post.created_at,
-                        fused=said.fused,
-                        text=post.text,
-                        abstained=said.abstained,
-                        topics=topics.match(Subject(text=text, lang=post.lang, has_images=bool(post.images))),
-                    )
-                )
+                topics_of_post = topics.match(Subject(text=text, lang=post.lang, has_images=bool(post.images)))
+                tagged = msgspec.structs.replace(post, topics=topics_of_post)
+                scored.append(prediction_of(tagged, example, said, post.created_at, predictor))
     return sorted(scored, key=lambda post: post.created_at)
 
 

@@ -191,7 +191,7 @@ def test_a_dead_redis_is_told_once_and_pointed_at_by_the_rest(look: Look) -> Non
 def test_a_wrong_password_is_told_without_it(url: str, redis: Redis) -> None:
     as_user(url, redis)
     found = store.server(deployment(url.replace("redis://", "redis://worker:mistaken@")))
-    assert found.level == "fail" and "invalid username-password pair" in found.found
+    assert found.level == "fail" and "the user or password is not known" in found.found
     assert "mistaken" not in found.found
 
 
