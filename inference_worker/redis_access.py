@@ -74,7 +74,7 @@ def redis_refusal(error: BaseException) -> Refusal | None:
         return of_tls
     for cause in causes(error):
         if isinstance(cause, NoPermissionError):
-            return Refusal(f"the user lacks a right: {cause}", "grant it, as deploy/security/redis.acl does")
+            return Refusal(f"the user lacks a right: {cause}", "grant it, as deploy/security/redis-acl.sh does")
         if isinstance(cause, AuthenticationError) or any(words in str(cause) for words in _PASSWORD_REFUSED):
             remedy = f"set {PREFIX}_USERNAME and {PREFIX}_PASSWORD_FILE to a user and password it knows"
             return Refusal("the user or password is not known", remedy)
