@@ -15,7 +15,7 @@ from tokenizers import Encoding
 from inference_worker.contract import EMBEDDING_SIZE, Distribution
 from inference_worker.errors import WorkerError
 from inference_worker.languages import Languages
-from inference_worker.preprocess import EncodedImage, Example, Preprocessor
+from inference_worker.preprocess import EncodedImage, Example, Preprocessor, text_of
 from ingest.contract import Post
 
 
@@ -169,7 +169,7 @@ class Predictor:
         """Post → example (see Preprocessor.prepare) and its language; pictures already cached are not decoded."""
         cached = {image.sha256 for image in post.images if image.sha256 in self.images}
         example = self.preprocessor.prepare(post, encoding, is_cached=cached)
-        return replace(example, language=self.languages.of(post.text, post.lang))
+        return replace(example, language=self.languages.of(text_of(post), post.lang))
 
     def predict(self, examples: Sequence[Example]) -> list[Scores]:
         """Scores examples of one lane; row i depends on example i alone.

@@ -283,6 +283,12 @@ def test_words_in_the_picture_of_a_post_without_text_are_scored_as_its_text(pred
     assert told.token_map and not found.token_map  # the post has no text to mark them in
 
 
+def test_words_in_a_picture_tell_the_language_where_they_are_what_is_scored(predictor: Predictor) -> None:
+    german = with_words("Die Bahn hat mal wieder vierzig Minuten Verspätung und keiner weiß warum")
+    assert predictor.prepare(post("", german)).language == "de"
+    assert predictor.prepare(post("late again this morning, as ever", german)).language != "de"
+
+
 @pytest.mark.parametrize(
     "words", [None, "", "EXIT", "one two three four five six seven", "リツイート 1 2 3 4 5 6 7 8 9"]
 )
