@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from inference_worker.redis_access import DEFAULT_URL, redis_url
-from ingest.telemetry.logs import FORMS
+from ingest.telemetry.variables import log_form
 
 from .redis_address import redis_address
 
@@ -57,7 +57,7 @@ class Settings:
             viewers=_people("MOODSTREAM_VIEWERS", environ.get("MOODSTREAM_VIEWERS", "")) or None,
             topics_path=Path(environ["MOODSTREAM_TOPICS"]) if environ.get("MOODSTREAM_TOPICS") else None,
             runs=Path(environ.get("MOODSTREAM_RUNS") or cls.runs),
-            log=_log(environ.get("MOODSTREAM_LOG", cls.log)),
+            log=log_form(environ),
         )
 
     @property
@@ -86,12 +86,6 @@ def _addresses(value: str) -> tuple[str, ...]:
         if not is_address:
             raise ValueError(f"MOODSTREAM_INGEST_HEALTH is {value!r}: give host:port, several with commas between them")
     return addresses
-
-
-def _log(value: str) -> str:
-    if value not in FORMS:
-        raise ValueError(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
-    return value
 
 
 def _auth(value: str) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 from inference_worker.contract import check_namespace
 from inference_worker.redis_access import DEFAULT_URL, masked, redis_url
 from ingest.kafka_access import PLAINTEXT, KafkaAccess
-from ingest.telemetry.logs import FORMS
-from ingest.telemetry.tracing import is_collector
+from ingest.telemetry.variables import collector, health_address, log_form
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400
@@ -83,9 +82,9 @@ class Settings:
             rollup_retention_s=env.whole("ROLLUP_RETENTION_S", 0 if keeps_all else cls.rollup_retention_s),
             post_retention_s=env.whole("POST_RETENTION_S", 0 if keeps_all else cls.post_retention_s),
             results_kept=env.whole("RESULTS_KEPT", 0 if keeps_all else cls.results_kept),
-            health=env.address("WORKER_HEALTH"),
-            log=env.one_of("LOG", cls.log, FORMS),
-            traces=env.collector("TRACES"),
+            health=health_address(env.environ, "MOODSTREAM_WORKER_HEALTH", example=9102),
+            log=log_form(env.environ),
+            traces=collector(env.environ),
         )
 
     @property
@@ -108,20 +107,6 @@ class _Reader:
         value = self.text(name, default)
         if value not in choices:
             raise ValueError(f"MOODSTREAM_{name}={value!r}: use one of {', '.join(choices)}")
-        return value
-
-    def address(self, name: str) -> tuple[str, int] | None:
-        if not (value := self.text(name, "")):
-            return None
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-            raise ValueError(f"MOODSTREAM_{name}={value!r}: use host:port, for example 127.0.0.1:9102")
-        return host.removeprefix("[").removesuffix("]"), int(port)
-
-    def collector(self, name: str) -> str | None:
-        value = self.text(name, "") or None
-        if value is not None and not is_collector(value):
-            raise ValueError(f"MOODSTREAM_{name}={value!r}: use a URL, for example http://127.0.0.1:4318/v1/traces")
         return value
 
     def whole(self, name: str, default: int, *, least: int = 0) -> int:

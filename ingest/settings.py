@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ingest.errors import BadSettings
 from ingest.kafka_access import PLAINTEXT, KafkaAccess
-from ingest.telemetry.logs import FORMS
-from ingest.telemetry.tracing import is_collector
+from ingest.telemetry.variables import collector, health_address, log_form
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SHIPPED_TOPICS = Path(__file__).parent / "topics.toml"
 SHIPPED_LIVE_TOPICS = Path(__file__).parent / "topics_live.toml"
@@ -83,7 +86,7 @@ class Settings:
             given["author_key"] = environ["MOODSTREAM_AUTHOR_KEY"].encode()
             given["is_author_key_given"] = True
         return cls(
-            kafka_access=_kafka_access(environ),
+            kafka_access=_told(KafkaAccess.from_env, environ),
             partitions=_whole_number(environ, "MOODSTREAM_PARTITIONS", cls.partitions),
             post_retention_s=_whole_number(environ, "MOODSTREAM_POST_RETENTION_S", cls.post_retention_s),
             idempotence=_switch(environ, "MOODSTREAM_KAFKA_IDEMPOTENCE", cls.idempotence),
@@ -93,9 +96,9 @@ class Settings:
             media_hosts=tuple(environ.get("MOODSTREAM_MEDIA_HOSTS", "").replace(",", " ").split()),
             state_dir=state_dir,
             cursor_dir=Path(environ.get("MOODSTREAM_CURSORS") or state_dir),
-            health=_address(environ, "MOODSTREAM_INGEST_HEALTH"),
-            log=_log(environ),
-            traces=_traces(environ),
+            health=_told(health_address, environ, "MOODSTREAM_INGEST_HEALTH", example=8081),
+            log=_told(log_form, environ),
+            traces=_told(collector, environ),
             traces_share=_share(environ, "MOODSTREAM_TRACES_SHARE", cls.traces_share),
             environ=environ,
             **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
@@ -107,9 +110,10 @@ class Settings:
         return SHIPPED_LIVE_TOPICS if is_shipped and kind == "live" else self.topics_path
 
 
-def _kafka_access(environ: Mapping[str, str]) -> KafkaAccess:
+def _told(read: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """What all services read alike, with our own error."""
     try:
-        return KafkaAccess.from_env(environ)
+        return read(*given, **named)
     except ValueError as error:
         raise BadSettings(str(error)) from error
 
@@ -121,20 +125,6 @@ def _keep_all(environ: Mapping[str, str]) -> bool:
     return value == "all"
 
 
-def _log(environ: Mapping[str, str]) -> str:
-    value = environ.get("MOODSTREAM_LOG", "plain")
-    if value not in FORMS:
-        raise BadSettings(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
-    return value
-
-
-def _traces(environ: Mapping[str, str]) -> str | None:
-    value = environ.get("MOODSTREAM_TRACES") or None
-    if value is not None and not is_collector(value):
-        raise BadSettings(f"MOODSTREAM_TRACES is {value!r}: use a URL, for example http://127.0.0.1:4318/v1/traces")
-    return value
-
-
 def _share(environ: Mapping[str, str], name: str, default: float) -> float:
     value = environ.get(name, str(default))
     try:
@@ -144,15 +134,6 @@ def _share(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= share <= 1:
         raise BadSettings(f"{name} is {value!r}: use a number from 0 to 1")
     return share
-
-
-def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:
-    if not (value := environ.get(name)):
-        return None
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        raise BadSettings(f"{name} is {value!r}: use host:port, for example 127.0.0.1:8081")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from dashboard.redis_address import redis_address
 from inference_worker.contract import check_namespace
 from inference_worker.redis_access import DEFAULT_URL, redis_url
-from ingest.telemetry.logs import FORMS
+from ingest.telemetry.variables import health_address, log_form
 
 from .errors import BadSettings
 
@@ -43,6 +43,8 @@ class AlertSettings:
             raise BadSettings(f"MOODSTREAM_NAMESPACE: {error}") from error
         try:
             redis = redis_url(environ)
+            health = health_address(environ, "MOODSTREAM_ALERTS_HEALTH", example=9103)
+            log = log_form(environ)
         except ValueError as error:
             raise BadSettings(str(error)) from error
         return cls(
@@ -53,8 +55,8 @@ class AlertSettings:
             grace_s=_seconds(environ, "MOODSTREAM_ALERTS_GRACE_S", cls.grace_s),
             quiet_after_s=_seconds(environ, "MOODSTREAM_ALERTS_QUIET_AFTER_S", cls.quiet_after_s),
             public_url=environ.get("MOODSTREAM_PUBLIC_URL", cls.public_url).rstrip("/"),
-            health=_address(environ, "MOODSTREAM_ALERTS_HEALTH"),
-            log=_log(environ),
+            health=health,
+            log=log,
         )
 
     @property
@@ -87,22 +89,6 @@ def _webhook_url(environ: Mapping[str, str]) -> str | None:
     if not is_usable:
         raise BadSettings("MOODSTREAM_WEBHOOK_URL is no http or https address (not shown, as it is a secret): mend it")
     return url
-
-
-def _log(environ: Mapping[str, str]) -> str:
-    value = environ.get("MOODSTREAM_LOG", AlertSettings.log)
-    if value not in FORMS:
-        raise BadSettings(f"MOODSTREAM_LOG is {value!r}: use {' or '.join(FORMS)}")
-    return value
-
-
-def _address(environ: Mapping[str, str], name: str) -> tuple[str, int] | None:
-    if not (value := environ.get(name)):
-        return None
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        raise BadSettings(f"{name} is {value!r}: use host:port, for example 127.0.0.1:9103")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 EXPORT_TIMEOUT_S = 5
 
@@ -23,15 +22,6 @@ class Sending(NamedTuple):
 
     traceparent: bytes
     end: Callable[[], None]
-
-
-def is_collector(url: str) -> bool:
-    """Whether an OTLP/HTTP exporter can be given this."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return False
 
 
 class Traces:

@@ -153,9 +153,9 @@ def test_the_application_is_set_up_as_the_guarantees_need() -> None:
         ("NAMESPACE", "Live!", "namespace 'Live!': use 1 to 63 lower-case letters"),
         ("KIND", "dead", "MOODSTREAM_KIND='dead': use one of live, sample, replay"),
         ("PARTITIONS", "0", "MOODSTREAM_PARTITIONS='0': use a whole number, at least 1"),
-        ("WORKER_HEALTH", "9102", "MOODSTREAM_WORKER_HEALTH='9102': use host:port, for example 127.0.0.1:9102"),
-        ("TRACES", "4318", "MOODSTREAM_TRACES='4318': use a URL, for example http://127.0.0.1:4318/v1/traces"),
-        ("LOG", "xml", "MOODSTREAM_LOG='xml': use one of plain, json"),
+        ("WORKER_HEALTH", "9102", "MOODSTREAM_WORKER_HEALTH is '9102': use host:port, for example 127.0.0.1:9102"),
+        ("TRACES", "4318", "MOODSTREAM_TRACES is '4318': use a URL, for example http://127.0.0.1:4318/v1/traces"),
+        ("LOG", "xml", "MOODSTREAM_LOG is 'xml': use plain or json"),
         ("SESSION_TIMEOUT_S", "soon", "MOODSTREAM_SESSION_TIMEOUT_S='soon': use seconds, more than 0"),
     ],
 )
