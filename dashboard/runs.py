@@ -40,8 +40,8 @@ TOPICS_FILE: Final = "topics.toml"
 LOCK_FILE: Final = "lock"
 PAUSE_FILE: Final = "pause"
 
-LOCK_TRIES: Final = 10
-LOCK_PAUSE_S: Final = 0.05
+LOCK_TRIES: Final = 100
+LOCK_PAUSE_S: Final = 0.01
 
 Status = Literal["running", "interrupted", "done", "failed"]
 Stack = Literal["embedded", "own", "none"]
