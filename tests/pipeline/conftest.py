@@ -33,6 +33,12 @@ SETTLE_TIMEOUT_S: Final = 240.0
 REPLAY_TIMEOUT_S: Final = 900.0
 _numbers = itertools.count(1)
 
+on_embedded = pytest.mark.parametrize("stack", ["embedded"], indirect=True, scope="session")
+"""For replays that bring a broker of their own, and for what another broker would prove nothing new about."""
+on_apache = pytest.mark.parametrize(
+    "stack", [pytest.param("apache", marks=pytest.mark.kafka)], indirect=True, scope="session"
+)
+
 
 class Replay:
     """A running `moodstream replay`."""

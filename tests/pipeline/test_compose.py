@@ -21,6 +21,7 @@ from deploy.local import LocalStack
 from deploy.servers import free_port
 from inference_worker.contract import Results, UnknownNamespace
 from inference_worker.settings import Settings
+from tests.pipeline.conftest import on_apache
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SERVICES: Final[dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
@@ -63,7 +64,7 @@ def _plain() -> dict[str, str]:
     return {**own, "PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.parametrize("stack", [pytest.param("apache", marks=pytest.mark.kafka)], indirect=True)
+@on_apache
 def test_a_post_is_scored_by_services_told_what_compose_tells_them(stack: LocalStack, tmp_path: Path) -> None:
     here = Here(stack)
     running = {name: here.start(name, tmp_path) for name in STARTED}

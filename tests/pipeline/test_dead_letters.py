@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from inference_worker.dead_letters import retry
 from ingest.contract import Deletion, Post, dead_letters_topic, posts_topic
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_apache
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -193,7 +193,7 @@ def test_a_record_as_large_as_kafka_takes_can_be_set_aside_and_sent_again(pipeli
     pipeline.until(lambda: pipeline.results.counters("r").get("redelivered") == 1, "it failed anew", 30)
 
 
-@pytest.mark.parametrize("stack", [pytest.param("apache", marks=pytest.mark.kafka)], indirect=True, scope="session")
+@on_apache
 def test_a_letter_too_large_for_its_topic_goes_without_its_bytes(pipeline: Pipeline) -> None:
     """Somebody made the topic before the worker did."""
     asyncio.run(make_small_topic(pipeline.stack.kafka, dead_letters_topic(pipeline.namespace)))

@@ -14,14 +14,11 @@ from deploy.checks.finding import Deployment
 from inference_worker.settings import Settings as WorkerSettings
 from ingest.contract import Post, dead_letters_topic, posts_topic
 from ingest.settings import Settings as IngestSettings
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_apache
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-apache_alone = pytest.mark.parametrize(
-    "stack", [pytest.param("apache", marks=pytest.mark.kafka)], indirect=True, scope="session"
-)
 
 
 def deployment(pipeline: Pipeline, **worker: object) -> Deployment:
@@ -93,7 +90,7 @@ def test_workers_that_are_gone_leave_records_behind(pipeline: Pipeline) -> None:
         assert (found.level, found.remedy) == ("warn", "start `moodstream worker`")
 
 
-@apache_alone
+@on_apache
 def test_records_kafka_dropped_before_they_were_scored_fail(pipeline: Pipeline) -> None:
     worker = pipeline.start_worker()
     pipeline.wait_for_worker()
@@ -115,7 +112,7 @@ def test_records_kafka_dropped_before_they_were_scored_fail(pipeline: Pipeline) 
     assert found.level == "fail" and "3 records were dropped by Kafka before a worker scored them" in found.found
 
 
-@apache_alone
+@on_apache
 def test_a_topic_too_narrow_for_the_largest_post_fails(pipeline: Pipeline) -> None:
     make_topic(pipeline, posts_topic(pipeline.namespace), 4, **{"max.message.bytes": "1000000"})
     found = kafka.message_size(deployment(pipeline))

@@ -10,8 +10,8 @@ import pytest
 
 from deploy import servers
 from deploy.servers import free_port, start_store
-from tests.pipeline.conftest import Pipeline
-from tests.pipeline.test_resume import COLUMNS, embedded_alone, no_model, settled_of, write_feed
+from tests.pipeline.conftest import Pipeline, on_embedded
+from tests.pipeline.test_resume import COLUMNS, no_model, settled_of, write_feed
 
 __all__ = ["no_model"]
 
@@ -28,6 +28,7 @@ def refused(pipeline: Pipeline, feed: Path, *options: str) -> str:
     return done.stderr
 
 
+@on_embedded
 def test_only_one_replay_at_a_time_and_only_of_the_same_archive_and_model(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +50,7 @@ def test_only_one_replay_at_a_time_and_only_of_the_same_archive_and_model(
     assert (first["lost"], again["lost"], again["predictions"]) == (0, 0, 0)
 
 
-@embedded_alone
+@on_embedded
 def test_a_redis_that_was_away_is_in_nobodys_way_once_it_is_back(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

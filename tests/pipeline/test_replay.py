@@ -14,7 +14,7 @@ from inference_worker.contract import LABELS
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Post
 from ingest.media.sanitize import make_safe
-from tests.pipeline.conftest import Pipeline, as_result
+from tests.pipeline.conftest import Pipeline, as_result, on_apache, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -38,6 +38,7 @@ def test_replay_of_any_csv_accounts_for_every_post(
     assert total.correct == right
 
 
+@on_embedded
 def test_replaying_again_changes_no_rollup(
     pipeline: Pipeline, made_up_feed: Path, made_up_map: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_replaying_again_changes_no_rollup(
 
 @pytest.mark.data
 @pytest.mark.timeout(1200)
+@on_apache
 def test_replay_of_the_airline_feed_with_its_worker_killed_three_times(
     pipeline: Pipeline, feeds: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +78,7 @@ def test_replay_of_the_airline_feed_with_its_worker_killed_three_times(
 
 
 @pytest.mark.data
+@on_embedded
 def test_replay_scores_as_the_model_alone_does(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
     result = pipeline.replay(data / "mvsa_single.parquet", "--split", "test", "--report", str(tmp_path))
     assert (result["posts_read"], result["predictions"], result["lost"]) == (450, 450, 0)
@@ -103,7 +106,12 @@ def test_replay_scores_as_the_model_alone_does(pipeline: Pipeline, data: Path, t
 
 @pytest.mark.data
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("archive", ["mvsa_single.parquet", "memotion7k.parquet"])
+@pytest.mark.parametrize(
+    ("stack", "archive"),
+    [("embedded", "memotion7k.parquet"), pytest.param("apache", "mvsa_single.parquet", marks=pytest.mark.kafka)],
+    indirect=["stack"],
+    scope="session",
+)
 def test_a_replay_equals_evaluate_to_the_row(pipeline: Pipeline, data: Path, tmp_path: Path, archive: str) -> None:
     chosen = (str(data / archive), "--split", "test")
     replayed = pipeline.replay(data / archive, "--split", "test", "--report", str(tmp_path / "replay"))

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.servers import start_store
 from inference_worker.contract import Results, meta_key
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -44,10 +44,6 @@ def write_feed(path: Path, posts: int, *, seconds_apart: float = 1.0) -> Path:
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOODSTREAM_ENGINE", "null")
-
-
-embedded_alone = pytest.mark.parametrize("stack", ["embedded"], indirect=True, scope="session")
-"""Of tests whose replays bring a broker of their own."""
 
 
 def settled_of(folder: Path) -> int:
@@ -101,12 +97,13 @@ def test_a_replay_killed_and_resumed_twice_ends_as_if_it_never_was(pipeline: Pip
     killed_and_resumed_twice(pipeline, tmp_path)
 
 
-@embedded_alone
+@on_embedded
 def test_so_does_one_whose_broker_and_store_are_killed_with_it(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.own_stack = True
     killed_and_resumed_twice(pipeline, tmp_path)
 
 
+@on_embedded
 def test_speed_60_keeps_event_time_spacing_within_one_percent(pipeline: Pipeline, tmp_path: Path) -> None:
     posts = 600
     feed = write_feed(tmp_path / "feed.csv", posts, seconds_apart=2.0)  # 20 s at 60 times the speed
@@ -140,7 +137,7 @@ def test_a_paused_replay_waits_and_only_the_stretch_asked_for_is_replayed(pipeli
     assert [run["status"] for run in pipeline.ask_runs("list")["runs"] if run["folder"]] == ["done"]
 
 
-@embedded_alone
+@on_embedded
 def test_a_redis_lost_on_the_way_ends_a_paced_replay_long_before_its_archive_does(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +159,7 @@ def test_a_redis_lost_on_the_way_ends_a_paced_replay_long_before_its_archive_doe
     assert run["status"] == "failed" and run["read"] < 300
 
 
-@embedded_alone
+@on_embedded
 def test_a_broker_that_dies_ends_a_replay_with_how_to_go_on_which_works(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.own_stack = True
     feed = write_feed(tmp_path / "feed.csv", 600)
@@ -180,7 +177,7 @@ def test_a_broker_that_dies_ends_a_replay_with_how_to_go_on_which_works(pipeline
     assert (result["posts_read"], result["lost"]) == (600, 0)
 
 
-@embedded_alone
+@on_embedded
 def test_a_server_that_dies_on_a_full_disk_is_told_as_that(pipeline: Pipeline, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk."""
     pipeline.own_stack = True
