@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,) int64
     early_image: Tensor | None = None  # (B, C, h, w) float32, in place of pixel_values: see training/views.py
     taught: Tensor | None = None  # (B, K, C) float32: what a teacher says of each, see training/distillation.py
+    weights: Tensor | None = None  # (B,) float32: of each one's loss, the same for all; None: 1
 
     def split(self, parts: int) -> list["Batch"]:
         """Up to `parts` batches of nearly the same number of rows."""
@@ -58,7 +59,9 @@ class Collator:
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._encoded: dict[str, list[int]] = {}
 
-    def __call__(self, examples: Sequence[Example], generator: np.random.Generator | None = None) -> Batch:
+    def __call__(
+        self, examples: Sequence[Example], generator: np.random.Generator | None = None, *, weight: float = 1.0
+    ) -> Batch:
         """With a generator pictures are cropped and flipped at random, else cropped in the centre. `views`, if given,
         stand in for the pictures they hold."""
         input_ids = attention_mask = pixel_values = early_image = None
@@ -72,7 +75,8 @@ class Collator:
             pixel_values = normalise(np.stack(crops))
         labels = torch.tensor([example.label for example in examples])
         taught = self._teacher.batch(examples) if self._teacher is not None else None
-        return Batch(input_ids, attention_mask, pixel_values, labels, early_image, taught)
+        weights = torch.full((len(examples),), weight) if weight != 1 else None
+        return Batch(input_ids, attention_mask, pixel_values, labels, early_image, taught, weights)
 
     def length(self, example: Example) -> int:
         """Word pieces of the example's text, [CLS] and [SEP] included; 0 without text."""

@@ -168,6 +168,11 @@ def _data(config: dict[str, Any]) -> list[str]:
     found = [f"MVSA-Single (train {split})"]
     if config["tweets"] or config["init"]:
         found.append("SemEval-2017 task 4A tweets (train)")
+    if config.get("memotion"):
+        drawn = config["memotion_per_epoch"] or "all"
+        found.append(
+            f"Memotion 7k memes (train, in three classes), {drawn} an epoch, of weight {config['memotion_weight']}"
+        )
     if config["taught_by"]:
         teachers = " and ".join(config["taught_by"])
         found.append(f"what a run on {teachers} says of the training posts, as {config['trust']:.0%} of their labels")

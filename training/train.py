@@ -33,9 +33,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.batches import Batch, Collator, score_all, shuffled_batches
+from training.batches import Batch, Collator, score_all
 from training.config import BadConfig
 from training.datasets.example import Example
+from training.datasets.memotion import read_memotion
 from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
 from training.distillation import read_teacher
@@ -50,6 +51,7 @@ from training.encoders import (
 )
 from training.loop import Precision, fit, parameter_groups
 from training.metrics import classification_report, softmax
+from training.mix import Ingredient, mixed_batches
 from training.models.mdse import MDSE
 from training.paper_encoders import paper_text_encoder
 from training.tokenizer import build_tokenizer
@@ -68,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tweets", type=Path, help="tweet_sentiment.parquet: trains the text side")
     parser.add_argument("--mvsa", type=Path, help="MVSA-Single, Parquet or the owners' folder: trains everything")
     parser.add_argument("--tweets-per-epoch", type=int, help="draw this many tweets an epoch (default: all)")
+    parser.add_argument("--memotion", type=Path, help="Memotion 7k, Parquet or the owners' folder: memes beside --mvsa")
+    parser.add_argument("--memotion-per-epoch", type=int, help="draw this many memes an epoch (default: all)")
+    parser.add_argument("--memotion-weight", type=float, default=0.3, help="of a meme's loss, where a post's is 1")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--stop-after", type=int, help="make so many of the epochs; the same command later goes on")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -81,6 +86,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--macl-weight", type=float, default=0.1)
     parser.add_argument("--text-loss-weight", type=float, default=0.5, help="of the text head on whole posts")
     parser.add_argument("--image-loss-weight", type=float, default=0.5)
+    parser.add_argument(
+        "--modality-dropout",
+        type=float,
+        default=0.0,
+        help="chance that the fused classifier misses a whole post's picture, and again its text: a token learned for "
+        "that stands there; metrics _text_fused and _image_fused tell what it says of one part alone",
+    )
+    parser.add_argument(
+        "--alone-weight",
+        type=float,
+        default=1.0,
+        help="with --modality-dropout, of the fused classifier's loss on posts that have no picture",
+    )
     parser.add_argument(
         "--frozen-image-stages", type=int, default=3, help="leading stages of 7 that stay as pretrained"
     )
@@ -119,11 +137,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("nothing to train on: give --tweets, --mvsa or both")
     if arguments.views and not (arguments.mvsa and arguments.frozen_image_stages):
         raise ValueError("--views keeps what frozen stages make of pictures: give --mvsa and --frozen-image-stages too")
+    if arguments.memotion and not arguments.mvsa:
+        raise BadConfig(
+            f"--memotion {arguments.memotion} trains beside whole posts, which choose the epoch: give --mvsa"
+        )
     torch.set_num_threads(1)  # the workers below are the parallelism
     torch.manual_seed(arguments.seed)
     config = {name: _plain(value) for name, value in vars(arguments).items() if name != "run_command"}
     tweets = read_tweet_sentiment(arguments.tweets) if arguments.tweets else {}
     mvsa = read_mvsa(arguments.mvsa).splits if arguments.mvsa else {}
+    memes = read_memotion(arguments.memotion).splits if arguments.memotion else {}
     model = build_model(config)
     if arguments.init:
         start_from(model, arguments.init)
@@ -142,25 +165,21 @@ def run(arguments: argparse.Namespace) -> None:
         weight_decay=arguments.weight_decay,
     )
 
-    def batches_of_epoch(generator: np.random.Generator) -> list[list[Example]]:
-        tweet_batches = shuffled_batches(
-            tweets.get("train", []),
-            batch_size=arguments.batch_size,
-            generator=generator,
-            length=collator.length,
-            limit=arguments.tweets_per_epoch,
-        )
-        batches = tweet_batches + shuffled_batches(
-            mvsa.get("train", []), batch_size=arguments.batch_size, generator=generator, length=collator.length
-        )
-        return [batches[i] for i in generator.permutation(len(batches))]
+    mix = (
+        Ingredient(tweets.get("train", []), per_epoch=arguments.tweets_per_epoch),
+        Ingredient(mvsa.get("train", [])),
+        Ingredient(memes.get("train", []), per_epoch=arguments.memotion_per_epoch, weight=arguments.memotion_weight),
+    )
+
+    def batches_of_epoch(generator: np.random.Generator) -> list[tuple[list[Example], float]]:
+        return mixed_batches(mix, batch_size=arguments.batch_size, generator=generator, length=collator.length)
 
     def epoch_batches(generator: np.random.Generator) -> Iterable[Batch]:
-        return (collator(batch, generator) for batch in batches_of_epoch(generator))
+        return (collator(batch, generator, weight=weight) for batch, weight in batches_of_epoch(generator))
 
     def validate(trained: nn.Module) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        for name, splits in (("tweets", tweets), ("mvsa", mvsa)):
+        for name, splits in (("tweets", tweets), ("mvsa", mvsa), ("memotion", memes)):
             if splits:
                 metrics |= validation_metrics(name, trained, splits["validation"], collator)
         return metrics
@@ -201,6 +220,8 @@ def build_model(config: dict[str, Any]) -> MDSE:
         image_loss_weight=config["image_loss_weight"],
         label_smoothing=config["label_smoothing"],
         trust=config["trust"],
+        modality_dropout=config.get("modality_dropout", 0.0),  # neither is in checkpoints of before 30 November
+        alone_weight=config.get("alone_weight", 1.0),
     )
 
 
@@ -225,7 +246,9 @@ def _text_encoder(config: dict[str, Any]) -> TextEncoder:
 def start_from(model: MDSE, checkpoint: Path) -> None:
     """Load a checkpoint's weights; of one trained on tweets alone the caption head starts as its text head."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    model.load_state_dict(saved["model"])
+    # A run without modality dropout has no tokens for what is absent: they start as they were made.
+    absent = {name: weight for name, weight in model.state_dict().items() if name.startswith("absent_")}
+    model.load_state_dict(absent | saved["model"])
     if not saved["config"]["mvsa"]:
         model.caption_head.load_state_dict(model.text_head.state_dict())
 
@@ -236,7 +259,7 @@ def validation_metrics(
     """Accuracy, F1 and recall per input kind, under <corpus>_<kind>_<metric>."""
     labels = np.array([example.label for example in examples])
     metrics: dict[str, float] = {}
-    for kind, logits in predict_logits(model, examples, collator).items():
+    for kind, logits in predict_logits(model, examples, collator, with_fused_parts=True).items():
         report = classification_report(labels, softmax(logits))
         for metric in ("accuracy", "weighted_f1", "macro_recall"):
             metrics[f"{name}_{kind}_{metric}"] = report[metric]
@@ -244,9 +267,15 @@ def validation_metrics(
 
 
 def predict_logits(
-    model: nn.Module, examples: Sequence[Example], collator: Collator, *, workers: int = 2
+    model: nn.Module,
+    examples: Sequence[Example],
+    collator: Collator,
+    *,
+    workers: int = 2,
+    with_fused_parts: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Logits (N, C) by input kind (text, caption, image, both), for the kinds these examples have."""
+    """Logits (N, C) by input kind (text, caption, image, both), for the kinds these examples have; with_fused_parts:
+    also text_fused and image_fused, the fused classifier's of one part alone, if the model learned that."""
 
     def score(chunk: list[Example]) -> dict[str, np.ndarray]:
         batch = collator(chunk)
@@ -258,6 +287,8 @@ def predict_logits(
             "image": output.image_logits,
             "both": output.fused_logits,
         }
+        if with_fused_parts:
+            by_kind |= {"text_fused": output.fused_text_logits, "image_fused": output.fused_image_logits}
         return {kind: logits.numpy() for kind, logits in by_kind.items() if logits is not None}
 
     return score_all(score, examples, batch_size=32, workers=workers)

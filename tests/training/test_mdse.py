@@ -34,11 +34,57 @@ def test_posts_without_a_modality_are_scored_by_the_other(build_tiny_model: Buil
     assert torch.equal(image_only.image_logits, whole.image_logits)
 
 
-def test_every_parameter_gets_gradient(build_tiny_model: Build, build_batch: Build) -> None:
-    model = build_tiny_model().train()
+@pytest.mark.parametrize("modality_dropout", [0.0, 0.2])
+def test_every_parameter_gets_gradient(modality_dropout: float, build_tiny_model: Build, build_batch: Build) -> None:
+    model = build_tiny_model(modality_dropout=modality_dropout).train()
     (model.loss(build_batch(rows=6)) + model.loss(build_batch(rows=6, image=False))).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
+
+
+def test_a_part_alone_is_fused_with_a_learned_token(build_tiny_model: Build, build_batch: Build) -> None:
+    model, batch = build_tiny_model(modality_dropout=0.2).eval(), build_batch(rows=5, tokens=7)
+    whole = model(batch.input_ids, batch.attention_mask, batch.pixel_values)
+    text_only = model(batch.input_ids, batch.attention_mask)
+    image_only = model(pixel_values=batch.pixel_values)
+    assert torch.equal(text_only.fused_text_logits, whole.fused_text_logits)
+    assert torch.equal(image_only.fused_image_logits, whole.fused_image_logits)
+    assert text_only.fused_image_logits is None and image_only.fused_text_logits is None
+    padded = [torch.nn.functional.pad(field, (0, 3)) for field in (batch.input_ids, batch.attention_mask)]
+    torch.testing.assert_close(model(*padded).fused_text_logits, text_only.fused_text_logits, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        model.absent_image.add_(torch.randn(24))
+    assert not torch.allclose(model(batch.input_ids, batch.attention_mask).fused_text_logits, whole.fused_text_logits)
+    unchanged = model(batch.input_ids, batch.attention_mask, batch.pixel_values)
+    assert torch.equal(unchanged.fused_logits, whole.fused_logits)
+
+
+def test_without_modality_dropout_there_are_no_tokens(build_tiny_model: Build, build_batch: Build) -> None:
+    model, batch = build_tiny_model().eval(), build_batch()
+    assert not [name for name in model.state_dict() if name.startswith("absent")]
+    assert model(batch.input_ids, batch.attention_mask, batch.pixel_values).fused_text_logits is None
+    with pytest.raises(ValueError, match=r"modality_dropout must lie in 0\.\.0\.5, got 0\.6"):
+        build_tiny_model(modality_dropout=0.6)
+
+
+def test_modality_dropout_shares_the_fused_loss_out(build_tiny_model: Build, build_batch: Build) -> None:
+    only_fused: dict[str, Any] = {"macl_weight": 0.0, "text_loss_weight": 0.0, "image_loss_weight": 0.0}
+    model, batch = build_tiny_model(modality_dropout=0.2, **only_fused).eval(), build_batch(rows=6)
+    output = model(batch.input_ids, batch.attention_mask, batch.pixel_values)
+    whole, text, image = (
+        functional.cross_entropy(logits, batch.labels)
+        for logits in (output.fused_logits, output.fused_text_logits, output.fused_image_logits)
+    )
+    torch.testing.assert_close(model.loss(batch), 0.6 * whole + 0.2 * text + 0.2 * image)
+    model.alone_weight = 0.5
+    alone = functional.cross_entropy(output.text_logits, batch.labels)
+    torch.testing.assert_close(model.loss(build_batch(rows=6, image=False)), alone + 0.5 * text)
+
+
+def test_a_batch_of_little_weight_counts_for_little(build_tiny_model: Build, build_batch: Build) -> None:
+    model, batch = build_tiny_model().eval(), build_batch()
+    weighed = batch._replace(weights=torch.full((4,), 0.25))
+    torch.testing.assert_close(model.loss(weighed), 0.25 * model.loss(batch))
 
 
 def test_padding_and_batch_mates_change_nothing(build_tiny_model: Build, build_batch: Build) -> None:

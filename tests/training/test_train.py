@@ -45,22 +45,40 @@ def corpora(tmp_path: Path) -> tuple[Path, Path]:
     return mvsa, tweets
 
 
-def test_train_command_goes_from_tweets_to_whole_posts(
+def test_train_command_goes_from_tweets_to_whole_posts_and_memes(
     corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mvsa, tweets = corpora
-    text, whole = tmp_path / "text", tmp_path / "whole"
+    text, whole, memes = tmp_path / "text", tmp_path / "whole", tmp_path / "memotion.parquet"
+    rows = [row | {"id": f"meme-{row['id']}"} for row in pq.read_table(mvsa).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), memes)
     for arguments in (
         ["--run", text, "--tweets", tweets, "--epochs", "1"],
         ["--run", whole, "--init", text / "best.pt", "--mvsa", mvsa, "--tweets", tweets, "--epochs", "1"]
-        + ["--views", "2", "--view-cache", tmp_path / "views", "--frozen-text-layers", "2", "--averaging", "0.9"],
+        + ["--views", "2", "--view-cache", tmp_path / "views", "--frozen-text-layers", "2", "--averaging", "0.9"]
+        + ["--memotion", memes, "--memotion-per-epoch", "3", "--modality-dropout", "0.2"],
     ):
         monkeypatch.setattr(sys, "argv", ["training", "train", *map(str, arguments), "--batch-size", "3"])
         main()
     metrics = json.loads((whole / "history.jsonl").read_text())
     assert {"tweets_text_accuracy", "mvsa_both_weighted_f1", "mvsa_image_macro_recall"} <= metrics.keys()
+    assert {"memotion_both_accuracy", "mvsa_text_fused_accuracy", "mvsa_image_fused_macro_recall"} <= metrics.keys()
+    assert "tweets_text_fused_macro_recall" in metrics and "tweets_image_fused_accuracy" not in metrics
+    assert "fused" not in (text / "history.jsonl").read_text()
     assert len(list((tmp_path / "views").glob("*.npy"))) == 1
-    assert torch.load(whole / "best.pt", weights_only=True)["config"]["init"] == str(text / "best.pt")
+    checkpoint = torch.load(whole / "best.pt", weights_only=True)
+    assert checkpoint["config"]["init"] == str(text / "best.pt")
+    assert checkpoint["model"]["absent_image"].abs().sum() > 0
+
+
+def test_memes_alone_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run", tmp_path, "--tweets", tmp_path / "t.parquet", "--memotion", "memes.parquet"]
+    monkeypatch.setattr(sys, "argv", ["training", "train", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--memotion memes.parquet trains beside whole posts" in capsys.readouterr().err
 
 
 def test_one_run_teaches_another(

@@ -37,6 +37,8 @@ class MDSEOutput(NamedTuple):
     sentiments: tuple[Tensor, Tensor, Tensor] | None = None  # f_v, f_z, f, each (B, D), for MACL
     text_map: Tensor | None = None  # (B, T) weight of each token's private features, 0 at padding
     image_map: Tensor | None = None  # (B, M) the same per grid cell
+    fused_text_logits: Tensor | None = None  # of the fused classifier, a learned token in place of the picture
+    fused_image_logits: Tensor | None = None  # … in place of the text; both None if modality_dropout is 0
 
 
 class Fusion(NamedTuple):
@@ -114,9 +116,14 @@ class PrivateFeatures(nn.Module):
 class MDSE(nn.Module):
     """Text, image and fused sentiment of a post.
 
+    modality_dropout: the chance that a whole post loses its picture, and again that it loses its text, for the fused
+    classifier, which sees a learned token there (Neverova et al., "ModDrop", TPAMI 2016). No chance is drawn: each post
+    counts once whole and once without either, by these shares, which is what drawing would come to on average. The
+    fused classifier then learns from posts that come without a modality, too; alone_weight is what these count for it.
+
     Inputs   text_encoder: (input_ids, attention_mask) -> (B, T, text_encoder.width)
              image_encoder: pixel_values -> (B, M, image_encoder.width)
-    Raises   ValueError if width is not divisible by heads
+    Raises   ValueError if width is not divisible by heads, or modality_dropout does not lie in 0..0.5
     """
 
     def __init__(
@@ -134,8 +141,12 @@ class MDSE(nn.Module):
         macl_weight: float = 0.1,
         label_smoothing: float = 0.0,
         trust: float = 0.7,
+        modality_dropout: float = 0.0,
+        alone_weight: float = 1.0,
     ) -> None:
         super().__init__()
+        if not 0 <= modality_dropout <= 0.5:
+            raise ValueError(f"modality_dropout must lie in 0..0.5, got {modality_dropout}")
         self.text_loss_weight, self.image_loss_weight = text_loss_weight, image_loss_weight
         self.macl_weight, self.label_smoothing, self.trust = macl_weight, label_smoothing, trust
         self.text_encoder: Any = text_encoder
@@ -153,6 +164,9 @@ class MDSE(nn.Module):
         self.image_sentiment = _feed_forward(2 * width, width, width, head_dropout)
         self.fused_sentiment = _feed_forward(2 * width, width, width, head_dropout)
         self.classifier = _feed_forward(width, width // 2, classes, head_dropout)
+        self.modality_dropout, self.alone_weight = modality_dropout, alone_weight
+        self.absent_text = nn.Parameter(0.02 * torch.randn(width)) if modality_dropout else None
+        self.absent_image = nn.Parameter(0.02 * torch.randn(width)) if modality_dropout else None
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns text_features (B, T, D), text_logits (B, C)."""
@@ -211,18 +225,33 @@ class MDSE(nn.Module):
             image_features, image_logits = self.encode_image(pixel_values)
         elif early_image is not None:
             image_features, image_logits = self._describe_image(self.image_encoder.late(early_image))
-        if text_features is None or image_features is None or attention_mask is None:
-            return MDSEOutput(text_logits=text_logits, image_logits=image_logits)
-        fusion = self.fuse(text_features, attention_mask, image_features)
-        return MDSEOutput(
-            text_logits,
-            image_logits,
-            fusion.logits,
-            fusion.caption_logits,
-            fusion.sentiments,
-            fusion.text_map,
-            fusion.image_map,
+        output = MDSEOutput(
+            text_logits=text_logits,
+            image_logits=image_logits,
+            fused_text_logits=self._fused_text(text_features, attention_mask),
+            fused_image_logits=self._fused_image(image_features),
         )
+        if text_features is None or image_features is None or attention_mask is None:
+            return output
+        fusion = self.fuse(text_features, attention_mask, image_features)
+        return output._replace(
+            fused_logits=fusion.logits,
+            caption_logits=fusion.caption_logits,
+            sentiments=fusion.sentiments,
+            text_map=fusion.text_map,
+            image_map=fusion.image_map,
+        )
+
+    def _fused_text(self, text_features: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+        if text_features is None or attention_mask is None or self.absent_image is None:
+            return None
+        return self.fuse(text_features, attention_mask, self.absent_image.expand(len(text_features), 1, -1)).logits
+
+    def _fused_image(self, image_features: Tensor | None) -> Tensor | None:
+        if image_features is None or self.absent_text is None:
+            return None
+        absent = self.absent_text.expand(len(image_features), 1, -1)
+        return self.fuse(absent, torch.ones_like(absent[..., 0]), image_features).logits
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of what the batch allows; for whole posts L_SC + MACL (eq. 9-11) + caption and image heads.
@@ -230,22 +259,28 @@ class MDSE(nn.Module):
         Where a teacher has an opinion of a kind of answer, it counts for `trust` of the label.
         """
         output = self(batch.input_ids, batch.attention_mask, batch.pixel_values, batch.early_image)
-
-        def cross_entropy(logits: Tensor, kind: str) -> Tensor:
-            taught = None if batch.taught is None else batch.taught[:, KINDS.index(kind)]
-            targets = blended(batch.labels, taught, trust=self.trust, classes=logits.shape[1])
-            return functional.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
-
-        if output.fused_logits is None or output.sentiments is None:
-            if output.text_logits is not None:
-                return cross_entropy(output.text_logits, "text")
-            return cross_entropy(output.image_logits, "image")
-        return (
-            cross_entropy(output.fused_logits, "both")
-            + self.macl_weight * macl(list(output.sentiments), batch.labels)
-            + self.text_loss_weight * cross_entropy(output.caption_logits, "caption")
-            + self.image_loss_weight * cross_entropy(output.image_logits, "image")
+        is_whole = output.fused_logits is not None
+        dropped = self.modality_dropout
+        terms = (
+            (output.fused_logits, "both", 1 - 2 * dropped),
+            (output.fused_text_logits, "both" if is_whole else "text", dropped if is_whole else self.alone_weight),
+            (output.fused_image_logits, "both" if is_whole else "image", dropped if is_whole else self.alone_weight),
+            (output.caption_logits, "caption", self.text_loss_weight),
+            (output.text_logits, "text", 0.0 if is_whole else 1.0),
+            (output.image_logits, "image", self.image_loss_weight if is_whole else 1.0),
         )
+        loss = torch.zeros((), device=batch.labels.device)
+        for logits, kind, weight in terms:
+            if logits is not None and weight:
+                loss = loss + weight * self._cross_entropy(logits, batch, kind)
+        if output.sentiments is not None:
+            loss = loss + self.macl_weight * macl(list(output.sentiments), batch.labels)
+        return loss if batch.weights is None else loss * batch.weights.mean()
+
+    def _cross_entropy(self, logits: Tensor, batch: Batch, kind: str) -> Tensor:
+        taught = None if batch.taught is None else batch.taught[:, KINDS.index(kind)]
+        targets = blended(batch.labels, taught, trust=self.trust, classes=logits.shape[1])
+        return functional.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
 
 
 def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
