@@ -67,9 +67,10 @@ class Collator:
         input_ids = attention_mask = pixel_values = early_image = None
         if examples[0].text is not None:
             input_ids, attention_mask = self._tokens([example.text or "" for example in examples])
-        if self._views is not None and all(example.id in self._views for example in examples):
+        has_image = examples[0].image is not None
+        if has_image and self._views is not None and all(example.id in self._views for example in examples):
             early_image = self._views.batch([example.id for example in examples], generator)
-        elif examples[0].image is not None:
+        elif has_image:
             pictures = [self._decoded(example) for example in examples]
             crops = [center_crop(one) if generator is None else crop(one, generator) for one in pictures]
             pixel_values = normalise(np.stack(crops))

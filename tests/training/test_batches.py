@@ -12,6 +12,7 @@ from training.batches import Collator, decode_image, shuffled_batches  # noqa: E
 from training.datasets.example import Example  # noqa: E402
 from training.encoders import small_tokenizer_file  # noqa: E402
 from training.tokenizer import build_tokenizer  # noqa: E402
+from training.views import FrozenViews  # noqa: E402
 
 pytestmark = pytest.mark.train
 
@@ -60,3 +61,18 @@ def test_batches_hold_every_example_once_and_group_lengths() -> None:
     assert max(spread) <= 20
     limited = shuffled_batches(examples, batch_size=16, generator=np.random.default_rng(0), length=characters, limit=40)
     assert sum(map(len, limited)) == 40
+
+
+def test_a_post_without_a_picture_gets_no_other_posts_view() -> None:
+    views = FrozenViews(np.ones((1, 2, 4, 3, 3), dtype=np.float16), ["1"])
+    collate = Collator(build_tokenizer(small_tokenizer_file()), views=views)
+    assert collate([Example("1", "good", jpeg(256, 256), 0)]).early_image.shape == (1, 4, 3, 3)
+    alone = collate([Example("1", "good", None, 0)])
+    assert alone.early_image is None and alone.pixel_values is None
+
+
+def test_a_batch_says_what_it_counts_for() -> None:
+    collate = Collator(build_tokenizer(small_tokenizer_file()))
+    row = [Example("1", "good", None, 0), Example("2", "bad", None, 2)]
+    assert collate(row).weights is None
+    assert collate(row, weight=0.25).weights.tolist() == [0.25, 0.25]
