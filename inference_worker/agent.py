@@ -27,6 +27,7 @@ from inference_worker.consumer import CHUNK, Chunk, ChunkConsumer
 from inference_worker.contract import CUT_HEADER, MAX_LETTER_BYTES
 from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Predictor
+from inference_worker.resumption import Resuming
 from inference_worker.settings import Settings
 from inference_worker.stats import Stats
 from inference_worker.store import Position, Store
@@ -74,6 +75,7 @@ class WorkerApp(faust.App):
         self.pipeline = Pipeline(
             self.predictor, self.store, self.send_dead_letter, self.settings, self.stats, self.traces
         )
+        cast(ChunkConsumer, self.consumer).resuming = Resuming(self.store, self.stats)
         self.observed = AsyncExitStack()
         if self.settings.health is not None:
             from inference_worker.metrics import WorkerMetrics  # 0.2 s of imports, for those who ask for it
@@ -230,6 +232,8 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
         await app.pipeline.settle_in_flight(settings.session_timeout_s / 2)
         await app.consumer.commit()
         app.pipeline.revoke((tp.topic, tp.partition) for tp in revoked)
+        cast(ChunkConsumer, app.consumer).forget(revoked)
+        app.store.marks.start_anew()
 
     app.agent(posts, name="score", concurrency=1)(score)
     app.task(work)
@@ -280,7 +284,8 @@ def _position(partition: int, offset: int, timestamp_s: float | None, place: byt
 
 
 async def report_forever(app: WorkerApp) -> None:
-    """Renews the worker's state in Redis, and ends the process when records wait and nothing moves.
+    """Renews the worker's state in Redis, gives Redis again what it forgot, and ends the process when records wait and
+    nothing moves.
 
     The watchdog answers faust's known silent stalls; while Redis is away waiting is right, and the clock stops.
     """
@@ -299,6 +304,8 @@ async def report_forever(app: WorkerApp) -> None:
             )
             try:
                 await app.store.publish(state)
+                if not await app.store.mark({}):
+                    await cast(ChunkConsumer, app.consumer).rejoin()
             except RedisError as error:
                 logger.warning("the worker's state did not reach Redis: %s", error)
         now = (app.pipeline.ledger.acknowledged, app.store.retries)

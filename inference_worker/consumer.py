@@ -3,17 +3,20 @@
 faust makes two tasks and a turn of the event loop of every event, several times what scoring costs without a model. So
 an event here is a chunk: neighbours of one partition. And as the ledger acknowledges in order, the last offset it names
 is all there is to commit: faust's own search for gaps among acknowledged offsets, which can step over a record that is
-not done, has no part in it.
+not done, has no part in it. Redis is told of it before Kafka is, and asked when partitions are assigned.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP, Message
 from faust.types.tuples import ConsumerMessage
+
+from inference_worker.resumption import Resuming
 
 CHUNK: Final = 64
 """Records at most; pictures inside, about 1 MB."""
@@ -53,9 +56,23 @@ class PromptThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # faust has no setting for it; read when the consumer starts
         return consumer
 
+    async def rejoin(self) -> None:
+        """Has the group assign its partitions anew."""
+        await self.call_thread(self._request_rejoin)
+
+    async def _request_rejoin(self) -> None:
+        self._ensure_consumer()._coordinator.request_rejoin()
+
 
 class ChunkConsumer(Consumer):
-    """Use as the transport's `Consumer`."""
+    """Use as the transport's `Consumer`; `resuming` is to be set before partitions are assigned."""
+
+    resuming: Resuming
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._is_assigned_anew = False
+        self._seeking = asyncio.Lock()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return PromptThread(self, loop=self.loop, beacon=self.beacon)
@@ -83,6 +100,48 @@ class ChunkConsumer(Consumer):
     def ack(self, message: Message) -> bool:
         """Not faust's to say: it acknowledges what it skips while partitions move."""
         return False
+
+    def forget(self, revoked: Iterable[TP]) -> None:
+        """What was acknowledged of them says nothing of where they are taken up again."""
+        for tp in revoked:
+            self._acked.pop(tp, None)
+
+    async def rejoin(self) -> None:
+        """See PromptThread.rejoin; nothing while that is under way."""
+        if self.flow_active:
+            await cast(PromptThread, self._thread).rejoin()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._is_assigned_anew = True
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def resume_flow(self) -> None:
+        self._is_assigned_anew = False
+        super().resume_flow()
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Or before, to what Redis lacks; then that is committed, so that whoever seeks there next finds the same.
+
+        faust seeks from two tasks while partitions move.
+        """
+        async with self._seeking:
+            committed = await super().seek_to_committed()
+            return {**committed, **await self._seek_back(committed)} if self._is_assigned_anew else committed
+
+    async def _seek_back(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        resumptions = await self.resuming.find(committed, await self.earliest_offsets(*committed))
+        back = {tp: one.offset for tp, one in resumptions.items() if one.again or one.gap}
+        if back:
+            await self._commit(back)
+            await self.seek_wait(back)
+        return back
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """Once Redis has noted them."""
+        assignment = self.assignment()
+        if not await self.resuming.mark({tp: offset for tp, offset in offsets.items() if tp in assignment}):
+            return False
+        return await super()._commit_offsets(offsets, start_new_transaction)
 
     def _new_offset(self, tp: TP) -> int | None:
         acknowledged = self._acked[tp]

@@ -284,6 +284,15 @@ class Keys:
         return f"{self.prefix}:counters"
 
     @property
+    def applied(self) -> str:
+        """Hash of marks: by Kafka partition, up to which offset everything of it is applied (see `marks.py`)."""
+        return f"{self.prefix}:applied"
+
+    def calls(self, worker: str) -> str:
+        """How many calls a worker has made of this shard."""
+        return f"{self.prefix}:calls:{worker}"
+
+    @property
     def watermark(self) -> str:
         return f"{self.prefix}:watermark"
 
@@ -564,7 +573,8 @@ class Results:
         Of the whole namespace, or of one ingest run. Each record is in exactly one of these; beside them stand
         `redelivered` (records counted before), `forgotten` (posts taken out by deletions of their authors), `unseen`
         (deletions whose post has no receipt: never kept, or past its retention and no longer to be subtracted),
-        `retried` and `dropped` (what people did with dead letters; one that is scored in the end counts as `scored`).
+        `retried` and `dropped` (what people did with dead letters; one that is scored in the end counts as `scored`),
+        and `gap` (records that are not in these results and no longer in Kafka).
         """
         pipeline = self.redis.pipeline(transaction=False)
         for keys in self.shards():

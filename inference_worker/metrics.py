@@ -57,6 +57,10 @@ class WorkerMetrics:
         yield from self._partition()
         told = "Writes to Redis that had to be repeated"
         yield counter("moodstream_worker_store_retries", told, self._app.store.retries)
+        told = "Records applied again because Redis had forgotten them"
+        yield counter("moodstream_worker_records_reapplied", told, stats.applied_again)
+        told = "Records that are not in Redis and no longer in Kafka"
+        yield counter("moodstream_worker_records_gap", told, stats.gap)
 
     def _posts(self) -> Iterator[Metric]:
         stats = self._app.stats

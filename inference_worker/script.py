@@ -23,10 +23,14 @@ def arguments(
     blobs: Sequence[bytes] = (),
     *,
     announced: Mapping[int, Any] = NOTHING_NEW,
+    worker: str = "",
     rollups_live_s: int = 0,
     posts_live_s: int = 0,
     results_kept: int = 0,
 ) -> list[Any]:
-    """ARGV of a call, its entries as `store.lua` lays them out. Zero seconds are for ever, or as long as before."""
-    packed = _encoder.encode((entries, announced))
+    """ARGV of a call, its entries as `store.lua` lays them out. Zero seconds are for ever, or as long as before.
+
+    worker: whose calls are numbered (see `marks.py`); empty for none.
+    """
+    packed = _encoder.encode((entries, announced, worker))
     return [keys.prefix, packed, rollups_live_s, posts_live_s, results_kept, TAIL_KEPT, *blobs]

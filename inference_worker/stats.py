@@ -25,13 +25,15 @@ class Stats:
     """Counts what passes; `state` sums up the last WINDOW_S seconds. Called from one event loop.
 
     Since the start. written, abstained: posts; since_ingested, since_created: seconds until a post was in Redis;
-    dead_letters: by kind of failure; batch_sizes, tokens, padded_tokens, busy_s: of batches the engine did.
+    dead_letters: by kind of failure; batch_sizes, tokens, padded_tokens, busy_s: of batches the engine did;
+    applied_again, gap: see `Resumption`.
     """
 
     def __init__(self, *, name: str, model: str, engine: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.name, self.model, self.engine = name, model, engine
         self.started_at = datetime.now(UTC)
         self.written = self.abstained = 0
+        self.applied_again = self.gap = 0
         self.since_ingested, self.since_created = Histogram(LATENCY_BOUNDS_S), Histogram(LATENCY_BOUNDS_S)
         self.dead_letters: Counter[str] = Counter()
         self.batch_sizes = Histogram(BATCH_BOUNDS)

@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  the shard's counters key (its hash tag routes the call; every other key shares the tag)
 -- ARGV[1]  key prefix `{namespace:shard}`
--- ARGV[2]  MessagePack of {entries, announced}: minute since the epoch → topic → what the posts of the call add to it
---          if all of them are new. Entries are positional:
+-- ARGV[2]  MessagePack of {entries, announced, worker}: minute since the epoch → topic → what the posts of the call add
+--          to it if all of them are new; who calls, or ''. Entries are positional:
 --            post        {1, id, revision, partition, offset, timestamp_ms, run, created_ms as text, topics, blob,
 --                         thumbnails, author or nil}
 --            deletion    {2, id, revision, partition, offset, timestamp_ms, run}
@@ -23,7 +23,8 @@
 -- ARGV[6]  posts a topic's tail keeps
 -- ARGV[7…] the entries' blobs (cmsgpack knows no byte strings): `blob` is the index of the packed prediction or dead
 --          letter; a post's receipt, packed up to its result, and its `thumbnails` JPEGs follow it
--- Returns  one outcome per entry, in order. A number, of `author gone`: not done, call again with it as the cursor.
+-- Returns  one outcome per entry, in order, and the number of the worker's call, if it has a name. A number, of `author
+--          gone`: not done, call again with it as the cursor.
 --
 -- A receipt remembers what a post has added to the rollups and the last Kafka position seen of it. Records of one
 -- key arrive in order, so a position at or before it, in the same partition and not written later, is a redelivery
@@ -37,7 +38,9 @@
 -- text are text from the start (Lua's own formatting of one costs as much as a GET).
 local call = redis.call
 local prefix = ARGV[1]
-local entries, announced = unpack(cmsgpack.unpack(ARGV[2]))
+local entries, announced, worker = unpack(cmsgpack.unpack(ARGV[2]))
+-- The first write of all: a Redis that is full refuses this, and with it everything.
+local number = worker ~= '' and call('INCR', prefix .. ':calls:' .. worker)
 local rollup_ttl, post_ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
 local results_kept, tail_kept = tonumber(ARGV[5]), tonumber(ARGV[6])
 
@@ -598,4 +601,5 @@ for run, counts in pairs(runs) do
   end
   expire(prefix .. ':run:' .. run, rollup_ttl)
 end
+if number then outcomes[#outcomes + 1] = number end
 return outcomes

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from inference_worker.contract import (
     ALL,
@@ -32,6 +32,8 @@ from inference_worker.contract import (
     workers_key,
 )
 from inference_worker.errors import StoreUnavailable
+from inference_worker.marks import Marks
+from inference_worker.marks import Standing as ShardStanding
 from inference_worker.redis_access import redis_trouble
 from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
 from inference_worker.settings import Settings
@@ -43,6 +45,7 @@ STATE_TTL_S = 15
 FORGET_STEP = 200
 """About as many of an author's posts are taken out in one call, which then holds Redis for some milliseconds."""
 TELL_UNSEEN_S = 60.0
+_REFUSALS = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN")
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -128,6 +131,7 @@ class Store:
         self.settings = settings
         self.model = model
         self.retries = 0
+        self.marks = Marks(redis)
         self._unseen = _Unseen()
         self._script = redis.register_script(SCRIPT)
         self._shards: list[Keys] = []
@@ -139,7 +143,7 @@ class Store:
         """
         settings = self.settings
         new = Meta(
-            shards=settings.shards,
+            shards=len(self._shards) or settings.shards,  # of a Redis that forgot it, too
             kind=settings.kind,
             source=settings.source,
             model=self.model,
@@ -195,6 +199,20 @@ class Store:
                     answers[index] = _standing(receipt, *posts[index][1:])
         return answers
 
+    async def mark(self, applied: Mapping[int, int]) -> bool:
+        """See Marks.write."""
+        return await self.marks.write(self._shards, applied)
+
+    async def standing(self, partitions: Sequence[int]) -> list[ShardStanding]:
+        """See Marks.read; enters the namespace again if Redis forgot it."""
+        await self.open()
+        return await self.marks.read(self._shards, partitions)
+
+    async def settle_gaps(self, applied: Mapping[int, int], gap: int) -> None:
+        """Counts records that nobody can apply any more; they are behind the marks from now on."""
+        if await self.mark(applied) and gap:
+            await self.redis.hincrby(self._shards[0].counters, "gap", gap)
+
     async def publish(self, state: WorkerState) -> None:
         """Renews the worker's own account of itself; it expires STATE_TTL_S after the last renewal."""
         pipeline = self.redis.pipeline(transaction=False)
@@ -244,23 +262,34 @@ class Store:
             call.entries,
             call.blobs,
             announced=call.announced(),
+            worker=self.marks.worker,
             rollups_live_s=settings.rollup_retention_s,
             posts_live_s=settings.post_retention_s,
             results_kept=settings.results_kept,
         )
         wait_s = RETRY_FIRST_S
         while True:
+            before = self.marks.number(keys)
             try:
-                outcomes: list[bytes] = await self._script(keys=[keys.counters], args=args)
-                return outcomes
+                outcomes: list[Any] = await self._script(keys=[keys.counters], args=args)
             except (RedisError, OSError) as error:
-                if "user_script" in str(error):  # a fault of ours, which waiting cannot mend
+                if not _may_pass(error):
                     raise
                 self.retries += 1
                 writes = len(call.entries)
                 logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", writes, error, wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
+            else:
+                self.marks.answered(keys, outcomes.pop(), before)
+                return outcomes
+
+
+def _may_pass(error: Exception) -> bool:
+    """Redis is away, full, read-only or short of replicas; a fault of the script's is not mended by waiting."""
+    text = str(error)
+    is_refused = isinstance(error, (OutOfMemoryError, ReadOnlyError)) or text.startswith(_REFUSALS)
+    return is_refused or "user_script" not in text
 
 
 def _standing(packed: bytes, revision: int, position: Position) -> Standing:

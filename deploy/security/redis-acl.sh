@@ -29,7 +29,7 @@ connecting='+ping +select +time'
 reading="$connecting +@read -@dangerous"
 scripts='+evalsha +eval +script|load'
 # What store.lua writes.
-writing='+del +expire +hdel +hincrby +hset +pexpire +pexpireat +rpush +sadd +set +srem +xadd +xdel +xtrim +zadd +zrem'
+writing='+del +expire +hdel +hincrby +hset +incr +pexpire +pexpireat +rpush +sadd +set +srem +xadd +xdel +xtrim +zadd +zrem'
 writing="$writing +zremrangebyrank +zremrangebyscore"
 
 echo 'user default off'

@@ -105,6 +105,8 @@ class Pipeline:
         self.redis = Redis.from_url(stack.redis)
         self.results = Results(self.redis, namespace)
         self.workers: list[Service] = []
+        self.more: dict[str, str] = {}
+        """Settings of its own."""
         self.own_stack = False
         """Replays start an embedded stack of their own."""
 
@@ -117,7 +119,7 @@ class Pipeline:
         }
         if self.own_stack:
             return named
-        return {**self.stack.environment(), **SHORT_SESSION, **named}
+        return {**self.stack.environment(), **SHORT_SESSION, **named, **self.more}
 
     def start_worker(self, module: str = "inference_worker") -> Service:
         """A worker process, not waited for."""
