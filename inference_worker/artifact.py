@@ -169,7 +169,9 @@ def _replay_golden_rows(directory: Path, predictor: Predictor) -> float:
     tolerance = golden.tolerance.get(predictor.engine.name, UNTOLD_TOLERANCE)
     worst = 0.0
     for row in golden.rows:
-        scores = predictor.predict([predictor.prepare(_post(row))])[0]
+        example = predictor.prepare(_post(row))
+        predictor.proofs.setdefault(example.lane, example)
+        scores = predictor.predict([example])[0]
         for kind, found in (("fused", scores.fused), ("text", scores.text), ("image", scores.image)):
             expected = _in_label_order(row.expected.get(kind), predictor)
             distance = _distance(expected, found)

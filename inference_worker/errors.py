@@ -3,6 +3,7 @@
 WorkerError
 ├── ArtifactError        the model directory is missing, damaged or does not reproduce its golden rows: refuse to start
 ├── EngineOutOfMemory    the batch was too large: halve it and retry
+├── EngineBroken         nothing can be scored any more: exit, and leave the records to the next worker
 ├── Unscorable           this one record cannot be scored: dead letter, then acknowledge
 └── StoreUnavailable     Redis does not take writes now: keep the records un-acknowledged and retry
 """
@@ -20,6 +21,10 @@ class ArtifactError(WorkerError):
 
 class EngineOutOfMemory(WorkerError):
     """The engine could not hold the batch."""
+
+
+class EngineBroken(WorkerError):
+    """The engine fails at what it could score before."""
 
 
 class Unscorable(WorkerError):

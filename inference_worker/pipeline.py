@@ -23,9 +23,9 @@ from typing import NamedTuple, Protocol
 
 from tokenizers import Encoding
 
-from inference_worker.batcher import Batch, Batcher, Item
+from inference_worker.batcher import Batch, Batcher, Item, Lane
 from inference_worker.contract import Prediction, most_likely
-from inference_worker.errors import EngineOutOfMemory, Unscorable
+from inference_worker.errors import EngineBroken, EngineOutOfMemory, Unscorable
 from inference_worker.ledger import Ledger, Partition, Ticket
 from inference_worker.predictor import Scores
 from inference_worker.preprocess import Example
@@ -67,6 +67,8 @@ class Scorer(Protocol):
     def prepare(self, post: Post, encoding: Encoding | None) -> Example: ...
 
     def predict(self, examples: Sequence[Example]) -> list[Scores]: ...
+
+    def works(self, lane: Lane) -> bool: ...
 
 
 class Sink(Protocol):
@@ -327,21 +329,34 @@ class Pipeline:
 
     def _score(self, items: list[_Prepared]) -> list[Scores | Failure | None]:
         """Scores per item; the reason where one cannot be scored."""
-        examples = [example for item in items if (example := item.payload.example) is not None]
         try:
-            scores = self._scorer.predict(examples)
-            if len(scores) != len(items):
-                raise RuntimeError(f"the model gave {len(scores)} results for {len(items)} posts")
-            return list(scores)
+            return list(self._predict(items))
         except Exception as error:  # isolate the poison post: bisect until it stands alone
             if isinstance(error, EngineOutOfMemory):
                 self._is_out_of_memory = True
             if len(items) == 1:
-                post_id = items[0].key.decode()
-                logger.exception("post %s cannot be scored", post_id, extra=about(post_id))
-                return [Failure.of(error)]
+                return [self._score_again(items[0], error)]
             middle = len(items) // 2
             return self._score(items[:middle]) + self._score(items[middle:])
+
+    def _score_again(self, item: _Prepared, error: Exception) -> Scores | Failure:
+        """A post that failed alone. Raises EngineBroken where that is not the post's fault."""
+        assert item.payload.example is not None  # it was scored
+        if not self._scorer.works(item.payload.example.lane):
+            raise EngineBroken(f"the engine scores nothing any more ({Failure.of(error).reason})") from error
+        try:
+            return self._predict([item])[0]
+        except Exception as again:  # the engine works, so it is the post
+            post_id = item.key.decode()
+            logger.exception("post %s cannot be scored", post_id, extra=about(post_id))
+            return Failure.of(again)
+
+    def _predict(self, items: list[_Prepared]) -> list[Scores]:
+        examples = [example for item in items if (example := item.payload.example) is not None]
+        scores = self._scorer.predict(examples)
+        if len(scores) != len(items):
+            raise RuntimeError(f"the model gave {len(scores)} results for {len(items)} posts")
+        return scores
 
     async def _finish(
         self, batch: Batch[_Work], scored: Sequence[Scores | Failure | None], timing: _Timing | None = None

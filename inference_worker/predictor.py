@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,11 +13,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from tokenizers import Encoding
 
+from inference_worker.batcher import Lane
 from inference_worker.contract import EMBEDDING_SIZE, Distribution
 from inference_worker.errors import WorkerError
 from inference_worker.languages import Languages
 from inference_worker.preprocess import EncodedImage, Example, Preprocessor, text_of
 from ingest.contract import Post
+
+logger = logging.getLogger(__name__)
 
 
 class Fusion(NamedTuple):
@@ -117,12 +121,17 @@ class ImageCache:
             while len(self._entries) > self.capacity:
                 self._entries.popitem(last=False)
 
+    def drop(self, sha256: bytes) -> None:
+        with self._lock:
+            self._entries.pop(sha256, None)
+
 
 class Predictor:
     """A loaded artifact, ready to score. `prepare` is safe in any thread, `predict` in `concurrency` at a time.
 
     label_order[i] is the artifact's index of `contract.LABELS[i]`; grid is (rows, columns) of the image map.
     golden_deviation: share of the tolerance that the golden rows needed on load, None if they were not replayed.
+    proofs: a golden row of each lane, which can be scored if anything can.
     """
 
     def __init__(
@@ -144,6 +153,7 @@ class Predictor:
         self.label_order = np.asarray(label_order)
         self.images = ImageCache(cached_images)
         self.golden_deviation: float | None = None
+        self.proofs: dict[Lane, Example] = {}
 
     @property
     def max_padding(self) -> float:
@@ -223,6 +233,19 @@ class Predictor:
             for row, example in enumerate(examples)
         ]
 
+    def works(self, lane: Lane) -> bool:
+        """The engine still scores what it once did, pictures anew."""
+        if (proof := self.proofs.get(lane)) is None:
+            return True
+        for image in proof.images:
+            self.images.drop(image.source.sha256)
+        try:
+            self.predict([proof])
+        except Exception:  # whatever it is that ails it
+            logger.exception("the engine fails at its own golden row")
+            return False
+        return True
+
     def _encode_texts(self, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """→ attention_mask (B, T), text_features (B, T, D), text_logits (B, C)."""
         longest = max(example.tokens for example in examples)
@@ -245,7 +268,8 @@ class Predictor:
             for row, image in enumerate(missing):
                 entry = ImageFeatures(features[row].copy(), logits[row].copy())
                 known[image.source.sha256] = entry
-                self.images.put(image.source.sha256, entry)
+                if np.isfinite(entry.features).all() and np.isfinite(entry.logits).all():  # a fault is not to last
+                    self.images.put(image.source.sha256, entry)
         return [[known[image.source.sha256] for image in example.images] for example in examples]
 
     def _pixels(self, image: EncodedImage) -> np.ndarray:
@@ -304,6 +328,8 @@ def _embeddings(features: np.ndarray) -> list[bytes]:
     # Row by row: a product of many rows may round otherwise than that of one, and a post owes nothing to its mates.
     projected = np.stack([row @ _projection(features.shape[1]) for row in features])
     length = np.linalg.norm(projected, axis=1, keepdims=True)
+    if not np.isfinite(length).all():
+        raise WorkerError("the features are not finite")
     scaled = np.divide(127 * projected, length, out=np.zeros_like(projected), where=length > 0)
     return [row.tobytes() for row in np.rint(scaled).astype(np.int8)]
 
@@ -311,6 +337,8 @@ def _embeddings(features: np.ndarray) -> list[bytes]:
 def _to_bytes(weights: np.ndarray) -> bytes:
     """Weights → 0-255 each, the largest 255."""
     largest = float(weights.max(initial=0.0))
+    if not np.isfinite(largest):
+        raise WorkerError("the weights of a map are not finite")
     return np.round(weights * (255 / largest) if largest > 0 else weights * 0).astype(np.uint8).tobytes()
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from deploy.servers import start_store
 from inference_worker.contract import Prediction, most_likely
+from inference_worker.settings import Settings
+from inference_worker.store import Store
 
 NOON = datetime(2026, 5, 4, 12, 0, 30, tzinfo=UTC)
 
@@ -33,6 +36,15 @@ def redis(store_url: str) -> Iterator[Redis]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+async def store(store_url: str, redis: Redis) -> AsyncIterator[Store]:
+    """An empty namespace `t` of two shards."""
+    async with AsyncRedis.from_url(store_url) as client:
+        store = Store(client, Settings(namespace="t", redis=store_url, shards=2), model="test 1")
+        await store.open()
+        yield store
 
 
 @pytest.fixture

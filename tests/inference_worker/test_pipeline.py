@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from inference_worker.errors import EngineOutOfMemory, Unscorable
+from inference_worker.errors import EngineBroken, EngineOutOfMemory, Unscorable
 from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Scores
 from inference_worker.preprocess import EncodedText, Example
@@ -40,6 +40,8 @@ class WordScorer:
         self.is_free = threading.Event()
         self.is_free.set()
         self.slow_may_end = threading.Event()
+        self.is_broken = False
+        self.faults = 0
 
     def is_foreign(self, lang: str | None) -> bool:
         return lang == "de"
@@ -59,6 +61,9 @@ class WordScorer:
         self.batches.append(len(examples))
         self.is_free.wait(10)
         texts = [self.texts[id(example)] for example in examples]
+        if self.is_broken or self.faults:
+            self.faults -= 1
+            raise RuntimeError("the device is lost")
         if any("slow" in text for text in texts):
             self.slow_may_end.wait(10)
         if any("poison" in text for text in texts):
@@ -66,6 +71,9 @@ class WordScorer:
         if any("big" in text for text in texts) and len(texts) > 2:
             raise EngineOutOfMemory("no room")
         return [Scores((0.6, 0.3, 0.1), (0.6, 0.3, 0.1), None, 0.6, False) for _ in texts]
+
+    def works(self, lane: str) -> bool:
+        return not self.is_broken
 
 
 class Sink:
@@ -230,6 +238,26 @@ async def test_a_poison_post_is_isolated_and_set_aside():
         (failure,) = [write for write in bench.sink.writes if isinstance(write, Failed)]
         assert (failure.position.offset, failure.run) == (23, "run")
         assert bench.acknowledged == list(range(40))
+
+
+async def test_an_engine_that_fails_at_everything_ends_the_worker_and_makes_no_dead_letters():
+    bench = Bench()
+    running = asyncio.create_task(bench.pipeline.run())
+    bench.scorer.is_broken = True
+    for offset in range(8):
+        await bench.submit(offset, post(offset))
+    with pytest.raises(ExceptionGroup) as failed:
+        await asyncio.wait_for(running, 10)
+    assert failed.group_contains(EngineBroken, match="scores nothing any more .RuntimeError: the device is lost")
+    assert (bench.dead, bench.sink.writes, bench.acknowledged) == ([], [], [])
+
+
+async def test_a_fault_that_passes_makes_no_dead_letter():
+    async with running() as bench:
+        bench.scorer.faults = 1
+        await bench.submit(0, post(0))
+        assert await bench.pipeline.drain(10)
+        assert (bench.dead, bench.sink.scored()) == ([], ["x:0"])
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,10 +17,10 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from inference_worker.artifact import load
-from inference_worker.contract import EMBEDDING_SIZE, LABELS, most_likely
+from inference_worker.contract import EMBEDDING_SIZE, most_likely
 from inference_worker.engines.whole_numbers import are_exact
 from inference_worker.errors import Unscorable, WorkerError
-from inference_worker.predictor import ImageCache, Predictor, Scores
+from inference_worker.predictor import Engine, Fusion, ImageCache, Predictor, Scores
 from inference_worker.preprocess import Example
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Image, Post
@@ -222,24 +224,56 @@ def test_a_bad_picture_is_left_out_with_a_warning_or_makes_the_post_unscorable(
         predictor.prepare(post("", bad_image(data)))
 
 
-def test_logits_that_are_not_finite_are_an_error(predictor: Predictor) -> None:
-    class Broken:
-        name = "broken"
+class Faulty:
+    """The engine, with NaN in what one of its graphs gives."""
 
-        def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            rows, tokens = input_ids.shape
-            return np.zeros((rows, tokens, 4), np.float32), np.full((rows, len(LABELS)), np.nan, np.float32)
+    name = "faulty"
 
-    broken = Predictor(
-        name="broken 1",
-        engine=Broken(),  # type: ignore[arg-type]
+    def __init__(self, engine: Engine, graph: str, output: int) -> None:
+        self.engine, self.graph, self.output = engine, graph, output
+
+    def __getattr__(self, graph: str) -> Any:
+        def run(*inputs: np.ndarray) -> Any:
+            outputs = list(getattr(self.engine, graph)(*inputs))
+            if graph == self.graph:
+                outputs[self.output] = np.full_like(outputs[self.output], np.nan)
+            return Fusion(*outputs) if graph == "fuse" else tuple(outputs)
+
+        return run
+
+
+def with_engine(predictor: Predictor, engine: Any) -> Predictor:
+    return Predictor(
+        name="faulty 1",
+        engine=engine,
         preprocessor=predictor.preprocessor,
         calibration=predictor.calibration,
         label_order=[0, 1, 2],
         languages=predictor.languages,
     )
+
+
+@pytest.mark.parametrize(
+    ("graph", "output"),
+    [*itertools.product(("encode_text", "encode_image"), range(2)), *(("fuse", output) for output in range(4))],
+)
+def test_whatever_of_a_post_is_not_finite_is_an_error(predictor: Predictor, graph: str, output: int) -> None:
+    """NaN is never written; a picture it came of is looked at anew."""
+    faulty = with_engine(predictor, Faulty(predictor.engine, graph, output))
+    texts, pictures = {"encode_text": ("hello", ()), "encode_image": ("", (drawing(),))}.get(graph, ("a", (drawing(),)))
+    example = faulty.prepare(post(texts, *pictures))
     with pytest.raises(WorkerError, match="not finite"):
-        broken.predict([broken.prepare(post("hello"))])
+        faulty.predict([example])
+    faulty.engine = predictor.engine
+    assert faulty.predict([example])
+
+
+def test_an_engine_works_while_it_scores_its_golden_rows(predictor: Predictor) -> None:
+    assert set(predictor.proofs) == {"text", "image", "both"}
+    assert all(predictor.works(lane) for lane in predictor.proofs)
+    faulty = with_engine(predictor, Faulty(predictor.engine, "encode_image", 1))
+    faulty.proofs, faulty.images = predictor.proofs, predictor.images  # which it knows already
+    assert [faulty.works(lane) for lane in ("text", "image", "both")] == [True, False, False]
 
 
 def test_a_batch_of_mixed_lanes_is_a_mistake_of_the_caller(predictor: Predictor) -> None:

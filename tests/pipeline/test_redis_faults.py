@@ -84,7 +84,7 @@ class Feed:
         """Every post is scored once or a dead letter, and the rollups are what the predictions add up to."""
         results = self.pipeline.results
         counters, dead = results.counters(RUN), self.sent // 100
-        assert counters["scored"], counters["dead_letters"] == (self.sent - dead, dead)
+        assert (counters["scored"], counters["dead_letters"]) == (self.sent - dead, dead)
         assert counters.get("duplicates", 0) == 0
         letters = results.dead_letters(limit=self.sent)
         assert {letter.key for letter in letters} == {f"test:{number}" for number in range(50, self.sent, 100)}
