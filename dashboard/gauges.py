@@ -39,6 +39,8 @@ def facts(head: Head, reading: Reading) -> str:
             )
         ),
     ]
+    if gap := counts.get("gap"):
+        rows.append(("Gap", reading.compact(gap), "records lost to Redis and Kafka"))
     return markup.facts(rows)
 
 

@@ -279,6 +279,8 @@ class Store:
                 writes = len(call.entries)
                 logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", writes, error, wait_s)
                 await asyncio.sleep(wait_s)
+                if isinstance(error, ReadOnlyError):  # it was the master, whose name may lead elsewhere by now
+                    await self.redis.connection_pool.disconnect(inuse_connections=False)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
             else:
                 self.marks.answered(keys, outcomes.pop(), before)
