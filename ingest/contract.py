@@ -13,6 +13,10 @@ import msgspec
 
 SCHEMA_VERSION: Final = 1
 MAX_IMAGES: Final = 4
+EDIT_STEP: Final = 2
+"""A source numbers the edits of a post 0, 1, 2 … and gives edit n the revision EDIT_STEP * n; the service takes the odd
+number above it for the same edit, completed by its pictures: so it is never taken for a repetition of the text alone,
+also when a restarted ingest sends only one of the two."""
 RUN_HEADER: Final = "run"
 """Kafka record header naming the ingest run; the worker counts results per run under it."""
 TRACEPARENT_HEADER: Final = "traceparent"
@@ -86,6 +90,11 @@ class Post(msgspec.Struct, frozen=True, kw_only=True, tag="post"):
             raise ValueError(f"post {self.id} carries {len(self.images)} images; at most {MAX_IMAGES} travel")
         if self.created_at.tzinfo is None or self.ingested_at.tzinfo is None:
             raise ValueError(f"post {self.id}: created_at and ingested_at must be UTC-aware")
+
+    @property
+    def is_edit(self) -> bool:
+        """Its author wrote it anew; a post whose pictures came is none."""
+        return self.revision >= EDIT_STEP
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True, tag="deletion"):

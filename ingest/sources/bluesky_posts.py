@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from ingest.authors import AuthorHash
-from ingest.contract import MAX_IMAGES, Deletion, Post
+from ingest.contract import EDIT_STEP, MAX_IMAGES, Deletion, Post
 from ingest.sources.bluesky_wire import POSTS, Commit, Event, Position
-from ingest.sources.items import EDIT_STEP, Draft, Item, MediaLink, Skipped
+from ingest.sources.items import Draft, Item, MediaLink, Skipped
 from ingest.sources.live import UNREADABLE, clamped
 from ingest.sources.times import parse_time
 

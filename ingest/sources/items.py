@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from itertools import islice
-from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -44,12 +44,6 @@ class MediaLink(msgspec.Struct, frozen=True, kw_only=True):
     alt: str = ""
     width: int | None = None
     height: int | None = None
-
-
-EDIT_STEP: Final = 2
-"""A source numbers the edits of a post 0, 1, 2 … and gives edit n the revision EDIT_STEP * n; the service takes the odd
-number above it for the same edit, completed by its pictures: so it is never taken for a repetition of the text alone,
-also when a restarted ingest sends only one of the two."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ingest.authors import AuthorHash
-from ingest.contract import MAX_IMAGES, Post
+from ingest.contract import EDIT_STEP, MAX_IMAGES, Post
 from ingest.sources.html_text import plain
-from ingest.sources.items import EDIT_STEP, Draft, MediaLink, Skipped
+from ingest.sources.items import Draft, MediaLink, Skipped
 from ingest.sources.live import MAX_AGE, UNREADABLE, clamped
 
 SOURCE: Final = "reddit"

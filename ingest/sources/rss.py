@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from ingest.authors import AuthorHash
+from ingest.contract import EDIT_STEP
 from ingest.errors import BadSource
 from ingest.media.guard import Resolve, SystemResolver
-from ingest.sources.items import EDIT_STEP, Item, Kind, LiveSource, Skipped
+from ingest.sources.items import Item, Kind, LiveSource, Skipped
 from ingest.sources.lanes import Lane, LaneEnded, Lanes, Sleep
 from ingest.sources.live import MAX_AGE, Backoff, SourceState
 from ingest.sources.patient_http import DEADLINE_S, Answer, open_client, refusal

@@ -11,9 +11,9 @@ from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from ingest.authors import AuthorHash
-from ingest.contract import MAX_IMAGES, Post
+from ingest.contract import EDIT_STEP, MAX_IMAGES, Post
 from ingest.sources.html_text import Readable, read_html
-from ingest.sources.items import EDIT_STEP, Draft, MediaLink
+from ingest.sources.items import Draft, MediaLink
 from ingest.sources.live import clamped
 
 SOURCE: Final = "rss"

@@ -13,8 +13,8 @@ from typing import Annotated, Final
 import msgspec
 
 from ingest.authors import AuthorHash
-from ingest.contract import Post
-from ingest.sources.items import EDIT_STEP, Draft, MediaLink, Skipped
+from ingest.contract import EDIT_STEP, Post
+from ingest.sources.items import Draft, MediaLink, Skipped
 from ingest.sources.live import clamped
 from ingest.sources.times import event_time
 

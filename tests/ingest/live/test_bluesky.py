@@ -15,13 +15,13 @@ import pytest
 import zstandard
 
 from ingest.authors import AuthorHash
-from ingest.contract import Deletion, decode, encode
+from ingest.contract import EDIT_STEP, Deletion, decode, encode
 from ingest.errors import BadSource, SourceUnreachable
 from ingest.sources.bluesky import PUBLIC_HOSTS, Bluesky, open_bluesky
 from ingest.sources.bluesky_posts import PostReader, tid_time
 from ingest.sources.bluesky_wire import MAX_EVENT_BYTES, Account, Commit, Dictionary, Event, MalformedEvent, Position
 from ingest.sources.detect import SourceOptions
-from ingest.sources.items import EDIT_STEP, Draft, Item, Skipped
+from ingest.sources.items import Draft, Item, Skipped
 from tests.ingest.live.feed import STEP, Feed, made_up_posts
 from tests.ingest.live.jetstream import (
     Dialect,

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import pytest
 
-from ingest.contract import Deletion, decode, encode
+from ingest.contract import EDIT_STEP, Deletion, decode, encode
 from ingest.errors import BadCredentials, IngestError, SourceUnreachable
-from ingest.sources.items import EDIT_STEP, Draft, Item, LiveSource, Skipped
+from ingest.sources.items import Draft, Item, LiveSource, Skipped
 from tests.ingest.live.upstream import (
     Create,
     Cut,
