@@ -25,7 +25,7 @@ ROWS_PER_PART: Final = 5_000
 """About 10 MB held at a time."""
 CHANGED_LATER: Final = ("edits", "deletions", "forgotten")
 """Counters of what may concern a post after it was drained."""
-SETTLED: Final = ("scored", "duplicates", "stale", "edits", "deletions", "dead_letters")
+SETTLED: Final = ("scored", "duplicates", "stale", "edits", "deletions", "dead_letters", "shed")
 """Counters a record ends in, each record in exactly one. `redelivered` is no end: the record was counted before."""
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Account:
 
     def as_dict(self, rows: int) -> dict[str, Any]:
         """For result.json; rows: predictions that are judged. What was read is those, and duplicates, withdrawn,
-        deletions, dead letters, skipped and lost."""
+        deletions, dead letters, shed, skipped and lost."""
         found = settled(self.counts)
         return {
             "posts_read": self.report.read,
@@ -121,6 +121,7 @@ class Account:
             "deletions": self.counts.get("deletions", 0) - self.report.copies,
             "lost": self.lost,
             "dead_letters": self.counts.get("dead_letters", 0),
+            "shed": self.counts.get("shed", 0),
             "redelivered": self.counts.get("redelivered", 0),
             "skipped": self.report.skipped,
             "failed": self.report.failed,

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -29,6 +30,7 @@ from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Predictor
 from inference_worker.resumption import Resuming
 from inference_worker.settings import Settings
+from inference_worker.shedding import Backlog
 from inference_worker.stats import Stats
 from inference_worker.store import Position, Store
 from ingest.contract import (
@@ -158,6 +160,12 @@ class WorkerApp(faust.App):
             found[tp.partition] = None if unread is None else unread + waiting
         return found
 
+    def behind(self) -> dict[int, float]:
+        """Seconds since the oldest record that is read and not done was sent to Kafka, by partition."""
+        now_s, ledger = time.time(), self.pipeline.ledger
+        oldest = {tp.partition: ledger.oldest_s((tp.topic, tp.partition)) for tp in self.partitions()}
+        return {partition: max(0.0, now_s - at_s) if at_s is not None else 0.0 for partition, at_s in oldest.items()}
+
     def partitions(self) -> list[TP]:
         """This worker's partitions of the posts, in order."""
         topic = posts_topic(self.settings.namespace)
@@ -273,6 +281,8 @@ def _delivered(message: Message) -> Delivered:
         run=(headers.get(RUN_HEADER) or NO_RUN.encode()).decode(errors="replace"),
         offset=message.offset,
         traceparent=headers.get(TRACEPARENT_HEADER),
+        sent_at_s=message.timestamp,
+        is_placed=PLACE_HEADER in headers,
     )
 
 
@@ -292,15 +302,22 @@ async def report_forever(app: WorkerApp) -> None:
     loop = asyncio.get_running_loop()
     progress: tuple[int, int] = (-1, -1)
     moved_at_s = loop.time()
+    backlog = Backlog()
     while True:
         await asyncio.sleep(STATE_EVERY_S)
         lag = app.lag()
         if app.consumer.assignment():
+            shedding, behind = app.pipeline.shedding, app.behind()
+            behind_s = max(behind.values(), default=0.0)
+            shedding.adjust(behind_s)
+            backlog.tell(app.lags(), behind, shedding.share)
             state = app.stats.state(
                 queue_age_s=app.pipeline.batcher.queue_age_s,
                 lag=lag,
                 known_pictures=app.predictor.images.hits,
                 new_pictures=app.predictor.images.misses,
+                behind_s=behind_s,
+                sample=shedding.share,
             )
             try:
                 await app.store.publish(state)

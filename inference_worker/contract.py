@@ -132,7 +132,8 @@ def most_likely(probabilities: Distribution) -> Label:
 class Counters(NamedTuple):
     """What a set of posts adds up to: integers only, so that addition and subtraction are exact.
 
-    `*_sum` fields are in units of 1 / FIXED_POINT. New fields go at the end; shorter packed values read as zeros there.
+    posts were scored, shed were not; what follows posts is of those. `*_sum` fields are in units of 1 / FIXED_POINT.
+    New fields go at the end; shorter packed values read as zeros there.
     """
 
     posts: int = 0
@@ -153,6 +154,7 @@ class Counters(NamedTuple):
     image_score_sum: int = 0
     foreign: int = 0
     corrected: int = 0
+    shed: int = 0
 
     @classmethod
     def of(cls, prediction: Prediction) -> Counters:
@@ -190,6 +192,11 @@ class Counters(NamedTuple):
         return Counters(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
     @property
+    def volume(self) -> int:
+        """Posts that came, scored or not."""
+        return self.posts + self.shed
+
+    @property
     def net_sentiment(self) -> float | None:
         """Mean of P(positive) - P(negative), in [-1, 1]; None without posts."""
         return self.score_sum / FIXED_POINT / self.posts if self.posts else None
@@ -197,6 +204,14 @@ class Counters(NamedTuple):
     @property
     def mean_confidence(self) -> float | None:
         return self.confidence_sum / FIXED_POINT / self.posts if self.posts else None
+
+
+def without_zeros(share: tuple[int, ...]) -> tuple[int, ...]:
+    """Counters as they are packed: without the zeros at their end, which readers supply."""
+    length = len(share)
+    while length and not share[length - 1]:
+        length -= 1
+    return share[:length]
 
 
 _counters_decoder: msgspec.msgpack.Decoder[list[int]] = msgspec.msgpack.Decoder(list[int])
@@ -356,7 +371,8 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's own account of itself, renewed every few seconds and gone soon after it dies.
 
     Latencies are of the last minute: from ingest to Redis, in milliseconds. known_pictures: share of the last minute's
-    pictures whose features were remembered, None if there was no picture.
+    pictures whose features were remembered, None if there was no picture. behind_s: how long ago the oldest record that
+    is read and not done was sent to Kafka; sample: share of the posts it scores now, see `shedding.py`.
     """
 
     name: str
@@ -374,6 +390,8 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     engine_busy_share: float = 0.0
     lag: int | None = None
     known_pictures: float | None = None
+    behind_s: float = 0.0
+    sample: float = 1.0
 
 
 class Overview(NamedTuple):
@@ -568,9 +586,10 @@ class Results:
         return list(pipeline.execute())
 
     def counters(self, run: str | None = None) -> dict[str, int]:
-        """What happened to the records: `scored`, `duplicates`, `stale`, `edits`, `deletions`, `dead_letters`.
+        """What happened to the records: `scored`, `duplicates`, `stale`, `edits`, `deletions`, `dead_letters`, `shed`.
 
-        Of the whole namespace, or of one ingest run. Each record is in exactly one of these; beside them stand
+        Of the whole namespace, or of one ingest run. Each record is in exactly one of these (an edit of a post that was
+        `shed`, counted without having been scored, is `scored`); beside them stand
         `redelivered` (records counted before), `forgotten` (posts taken out by deletions of their authors), `unseen`
         (deletions whose post has no receipt: never kept, or past its retention and no longer to be subtracted),
         `retried` and `dropped` (what people did with dead letters; one that is scored in the end counts as `scored`),

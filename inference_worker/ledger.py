@@ -16,10 +16,13 @@ Partition = tuple[str, int]
 class Ticket:
     """One record's place in the ledger."""
 
-    __slots__ = ("acknowledge", "is_done", "is_revoked", "offset", "partition")
+    __slots__ = ("acknowledge", "is_done", "is_revoked", "offset", "partition", "sent_at_s")
 
-    def __init__(self, partition: Partition, offset: int, acknowledge: Callable[[], object]) -> None:
+    def __init__(
+        self, partition: Partition, offset: int, acknowledge: Callable[[], object], sent_at_s: float | None = None
+    ) -> None:
         self.partition = partition
+        self.sent_at_s = sent_at_s
         self.offset = offset
         self.acknowledge = acknowledge
         self.is_done = False
@@ -45,7 +48,18 @@ class Ledger:
         """Records of one partition, entered and not yet acknowledged."""
         return len(self._open.get(partition, ()))
 
-    def enter(self, partition: Partition, offset: int, acknowledge: Callable[[], object]) -> Ticket:
+    def oldest_s(self, partition: Partition) -> float | None:
+        """When the first record of a partition that is not acknowledged was sent to Kafka; None if none is open."""
+        tickets = self._open.get(partition)
+        return tickets[0].sent_at_s if tickets else None
+
+    def enter(
+        self,
+        partition: Partition,
+        offset: int,
+        acknowledge: Callable[[], object],
+        sent_at_s: float | None = None,
+    ) -> Ticket:
         """Notes a delivered record; `acknowledge` is called once, when it and all before it are done.
 
         A partition that starts again at an earlier offset (its topic was recreated, say) is a new one: what is open
@@ -55,7 +69,7 @@ class Ledger:
         if tickets and offset <= tickets[-1].offset:
             self.revoke([partition])
             tickets = self._open[partition] = deque()
-        ticket = Ticket(partition, offset, acknowledge)
+        ticket = Ticket(partition, offset, acknowledge, sent_at_s)
         tickets.append(ticket)
         return ticket
 

@@ -66,6 +66,10 @@ class WorkerMetrics:
         stats = self._app.stats
         yield counter("moodstream_worker_posts_scored", "Posts whose prediction is in Redis", stats.written)
         yield counter("moodstream_worker_posts_abstained", "Of these, too uncertain to count", stats.abstained)
+        told = "Posts counted without having been scored, by reason"
+        yield counters("moodstream_worker_posts_shed", told, "reason", {"age": 0, "sample": 0} | stats.shed)
+        told = "Share of the posts that is scored; less than 1 only while the worker is behind and may sample"
+        yield gauge("moodstream_worker_sample_ratio", told, self._app.pipeline.shedding.share)
         told = "Records no worker could score, by kind of failure"
         yield counters("moodstream_worker_dead_letters", told, "reason", stats.dead_letters)
         told = "From a post's creation, and from its ingestion, until its prediction is in Redis"
@@ -99,5 +103,8 @@ class WorkerMetrics:
         yield counter("moodstream_worker_revocations", "Times partitions went to another worker", ledger.revocations)
         lags = {str(partition): lag for partition, lag in app.lags().items()}
         yield gauges("moodstream_worker_partition_lag_records", "Records not done, read or not", "partition", lags)
+        told = "Age of the oldest record read and not done, since it was sent to Kafka"
+        behind = {str(partition): seconds for partition, seconds in app.behind().items()}
+        yield gauges("moodstream_worker_partition_behind_seconds", told, "partition", behind)
         offsets = {str(tp.partition): consumer.acknowledged(tp) for tp in app.partitions()}
         yield gauges("moodstream_worker_partition_done_offset", "Offset of the last record done", "partition", offsets)

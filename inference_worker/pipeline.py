@@ -1,7 +1,7 @@
 """Records in, results in Redis, acknowledgements out: prepare → batch → score → write → settle.
 
 A deletion skips batching and scoring, and with it the post it names if that one still waits for them. So does a post
-whose receipt says that it can change nothing: a duplicate, or a redelivery.
+whose receipt says that it can change nothing: a duplicate, or a redelivery. So does a post that is shed.
 
 Preparing (decode, tokenise, JPEG) runs in one thread and scoring in another, or in as many as the engine takes batches
 at a time, so that the next batch is prepared while the engine works; writes overlap with both. Everything in flight is
@@ -30,8 +30,9 @@ from inference_worker.ledger import Ledger, Partition, Ticket
 from inference_worker.predictor import Scores
 from inference_worker.preprocess import Example
 from inference_worker.settings import Settings
+from inference_worker.shedding import Reason, Shedding
 from inference_worker.stats import Stats
-from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Standing, Withdrawn, Write
+from inference_worker.store import AuthorDeleted, Deleted, Failed, Position, Scored, Shed, Standing, Withdrawn, Write
 from ingest.contract import Deletion, MalformedRecord, NewerSchema, Post, Record, decode
 from ingest.telemetry.logs import about
 from ingest.telemetry.tracing import Traces
@@ -81,7 +82,10 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """One Kafka record as it arrived; `offset` is Kafka's, and `position` where the record stands among its run's."""
+    """One Kafka record as it arrived; `offset` is Kafka's, and `position` where the record stands among its run's.
+
+    sent_at_s: Kafka's own time of it; is_placed: a replay sent it, or somebody who retries a dead letter.
+    """
 
     value: bytes
     key: bytes | None
@@ -89,6 +93,8 @@ class Delivered:
     run: str
     offset: int
     traceparent: bytes | None = None
+    sent_at_s: float | None = None
+    is_placed: bool = False
 
 
 class Failure(NamedTuple):
@@ -116,6 +122,7 @@ class _Work:
     failure: Failure | None = None
     withdrawn: tuple[_Work, ...] = ()
     """Of a deletion: what need not be scored for it."""
+    shed: Reason | None = None
 
 
 _Prepared = Item[_Work]
@@ -148,6 +155,7 @@ class Pipeline:
     ) -> None:
         self.ledger = Ledger()
         self.stats = stats
+        self.shedding = Shedding(settings)
         self.batcher: Batcher[_Work] = Batcher(
             max_items=settings.batch_items,
             max_tokens=settings.batch_tokens,
@@ -182,7 +190,7 @@ class Pipeline:
             return False
         self._in_flight += 1
         self._idle.clear()
-        ticket = self.ledger.enter(partition, delivered.offset, acknowledge)
+        ticket = self.ledger.enter(partition, delivered.offset, acknowledge, delivered.sent_at_s)
         self._intake.put_nowait(_Work(delivered, ticket))
         return True
 
@@ -228,9 +236,24 @@ class Pipeline:
             works = [_decoded(work) for work in works]
             standings = await self._standings(works)
             await preparing
+            if self.shedding.is_on:
+                works = self._shed(works, standings)
             preparing = group.create_task(
                 self._prepare_chunk(loop.run_in_executor(thread, self._prepare, works, standings))
             )
+
+    def _shed(self, works: list[_Work], standings: list[Standing]) -> list[_Work]:
+        """The same, with the reason where a post is not to be scored."""
+        now = datetime.now(UTC)
+        return [
+            replace(work, shed=reason)
+            if isinstance(work.record, Post)
+            and standing == "new"
+            and not work.delivered.is_placed
+            and (reason := self.shedding.reason(work.record, now)) is not None
+            else work
+            for work, standing in zip(works, standings, strict=True)
+        ]
 
     async def _prepare_chunk(self, items: Awaitable[list[_Prepared]]) -> None:
         for item in await items:
@@ -254,13 +277,14 @@ class Pipeline:
             self.batcher.divert(item.author, _unscored)
 
     def _prepare(self, works: list[_Work], standings: list[Standing]) -> list[_Prepared]:
-        """Redeliveries take their turn, but nobody's time; other superseded posts are no burden to the engine."""
+        """Redeliveries and what is shed take their turn, but nobody's time; other superseded posts are no burden to the
+        engine."""
         encodings = iter(
             self._encode(
                 [
                     work.record
                     for work, standing in zip(works, standings, strict=True)
-                    if isinstance(work.record, Post) and standing != "redelivered"
+                    if isinstance(work.record, Post) and standing != "redelivered" and work.shed is None
                 ]
             )
         )
@@ -268,7 +292,7 @@ class Pipeline:
         for work, standing in zip(works, standings, strict=True):
             if not isinstance(work.record, Post):
                 items.append(_unprepared(work))
-            elif standing == "redelivered":
+            elif standing == "redelivered" or work.shed is not None:
                 items.append(_item(work, work.record, None))
             else:
                 item = self._prepare_post(work, work.record, next(encodings))
@@ -397,6 +421,7 @@ class Pipeline:
         every = [*writes, *((work, _dead_letter(work, failure.reason, self.stats)) for work, failure in failed)]
         await self._sink.write([write for _, write in every])
         self._count([write.prediction for _, write in writes if isinstance(write, Scored)], failed)
+        self.stats.shed.update(work.shed for work, write in writes if isinstance(write, Shed) and work.shed is not None)
         self.ledger.settle(work.ticket for work, _ in every)
         for _ in every:
             self._slots.release()
@@ -421,9 +446,12 @@ class Pipeline:
                 return Deleted(record.post_id, delivered.position, delivered.run)
             assert record.author is not None  # the contract sees to it that a deletion names one of the two
             return AuthorDeleted(record.author, delivered.position, delivered.run)
+        assert isinstance(record, Post)
+        if work.shed is not None:
+            when, topics, author = record.created_at, record.topics, record.author
+            return Shed(record.id, record.revision, when, topics, delivered.position, delivered.run, author)
         if scores is None or work.example is None or timing is None:
             return _withdrawal(work)
-        assert isinstance(record, Post)
         return Scored(
             prediction_of(
                 record,
@@ -510,7 +538,7 @@ def _unprepared(work: _Work) -> _Prepared:
 def _item(work: _Work, post: Post, example: Example | None) -> _Prepared:
     """Without an example it is not to be scored."""
     return Item(
-        _Work(work.delivered, work.ticket, post, example),
+        _Work(work.delivered, work.ticket, post, example, shed=work.shed),
         post.id.encode(),
         example.lane if example is not None else "none",
         example.tokens if example is not None else 0,

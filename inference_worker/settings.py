@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from inference_worker.contract import check_namespace
@@ -21,6 +22,8 @@ ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch
 class Settings:
     """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write.
 
+    shed_after_s, sample_least, sample_after_s: what is not scored while it is behind (see `shedding.py`); 0 seconds
+    and a least share of 1 are nothing.
     health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines;
     traces: URL of a collector of spans, None for none.
     """
@@ -45,6 +48,9 @@ class Settings:
     batch_tokens: int = 4096
     batch_images: int = 16
     in_flight: int = 1024
+    shed_after_s: float = 0.0
+    sample_least: float = 1.0
+    sample_after_s: float = 10.0
     rollup_retention_s: int = 90 * DAY_S
     post_retention_s: int = 2 * DAY_S
     results_kept: int = 10_000
@@ -79,6 +85,9 @@ class Settings:
             batch_tokens=env.whole("BATCH_TOKENS", cls.batch_tokens, least=1),
             batch_images=env.whole("BATCH_IMAGES", cls.batch_images, least=1),
             in_flight=env.whole("IN_FLIGHT", cls.in_flight, least=1),
+            shed_after_s=env.seconds("SHED_AFTER_S", cls.shed_after_s),
+            sample_least=env.share("SAMPLE_LEAST", cls.sample_least),
+            sample_after_s=env.seconds("SAMPLE_AFTER_S", cls.sample_after_s),
             rollup_retention_s=env.whole("ROLLUP_RETENTION_S", 0 if keeps_all else cls.rollup_retention_s),
             post_retention_s=env.whole("POST_RETENTION_S", 0 if keeps_all else cls.post_retention_s),
             results_kept=env.whole("RESULTS_KEPT", 0 if keeps_all else cls.results_kept),
@@ -116,11 +125,21 @@ class _Reader:
         return int(value)
 
     def seconds(self, name: str, default: float) -> float:
-        value = self.text(name, str(default))
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if number <= 0:
-            raise ValueError(f"MOODSTREAM_{name}={value!r}: use seconds, more than 0")
+        """The default itself may be 0, which is off."""
+        number = self._number(name, default)
+        if number is None or (number <= 0 and number != default):
+            raise ValueError(f"MOODSTREAM_{name}={self.text(name, '')!r}: use seconds, more than 0")
         return number
+
+    def share(self, name: str, default: float) -> float:
+        number = self._number(name, default)
+        if number is None or not 0 < number <= 1:
+            raise ValueError(f"MOODSTREAM_{name}={self.text(name, '')!r}: use a share, more than 0 and at most 1")
+        return number
+
+    def _number(self, name: str, default: float) -> float | None:
+        try:
+            number = float(self.text(name, str(default)))
+        except ValueError:
+            return None
+        return number if isfinite(number) else None

@@ -25,8 +25,8 @@ class Stats:
     """Counts what passes; `state` sums up the last WINDOW_S seconds. Called from one event loop.
 
     Since the start. written, abstained: posts; since_ingested, since_created: seconds until a post was in Redis;
-    dead_letters: by kind of failure; batch_sizes, tokens, padded_tokens, busy_s: of batches the engine did;
-    applied_again, gap: see `Resumption`.
+    dead_letters: by kind of failure; shed: posts left unscored, by reason; batch_sizes, tokens, padded_tokens, busy_s:
+    of batches the engine did; applied_again, gap: see `Resumption`.
     """
 
     def __init__(self, *, name: str, model: str, engine: str, clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -36,6 +36,7 @@ class Stats:
         self.applied_again = self.gap = 0
         self.since_ingested, self.since_created = Histogram(LATENCY_BOUNDS_S), Histogram(LATENCY_BOUNDS_S)
         self.dead_letters: Counter[str] = Counter()
+        self.shed: Counter[str] = Counter()
         self.batch_sizes = Histogram(BATCH_BOUNDS)
         self.tokens = self.padded_tokens = 0
         self.busy_s = 0.0
@@ -65,7 +66,14 @@ class Stats:
         self.since_created.add(ages_s)
 
     def state(
-        self, *, queue_age_s: float, lag: int | None, known_pictures: int = 0, new_pictures: int = 0
+        self,
+        *,
+        queue_age_s: float,
+        lag: int | None,
+        known_pictures: int = 0,
+        new_pictures: int = 0,
+        behind_s: float = 0.0,
+        sample: float = 1.0,
     ) -> WorkerState:
         """known_pictures, new_pictures: since the start; see `predictor.ImageCache`."""
         now = self._clock_s()
@@ -93,6 +101,8 @@ class Stats:
             engine_busy_share=min(1.0, sum(batch[4] for batch in self._batches) / seconds),
             lag=lag,
             known_pictures=self._known_pictures(now, known_pictures, new_pictures),
+            behind_s=behind_s,
+            sample=sample,
         )
 
     def _known_pictures(self, now: float, known: int, new: int) -> float | None:

@@ -13,6 +13,7 @@
 --                         receipt, its deletion (then the next entry of this id) or its author's made that useless
 --            amendment   {6, id, share, topics, old blob, new blob, correction blob or nil}: a person's change of a
 --                         post; refused (`changed`) unless the post still reads as the old blob
+--            shed        {8, … as a post}: one that is counted without having been scored; its blob is empty
 --            handled     {7, key, outcome, partition, offset, timestamp_ms, run, old blob, new blob or nil, is released}:
 --                         a dead letter that somebody sent again (then the new blob says so) or dropped, counted as
 --                         `outcome`; refused (`changed`) unless it still reads as the old blob. Released: it will be
@@ -25,6 +26,8 @@
 --          letter; a post's receipt, packed up to its result, and its `thumbnails` JPEGs follow it
 -- Returns  one outcome per entry, in order, and the number of the worker's call, if it has a name. A number, of `author
 --          gone`: not done, call again with it as the cursor.
+--
+-- A receipt without a result is of a post that was shed: its share is counted, and nothing else is kept of it.
 --
 -- A receipt remembers what a post has added to the rollups and the last Kafka position seen of it. Records of one
 -- key arrive in order, so a position at or before it, in the same partition and not written later, is a redelivery
@@ -44,13 +47,15 @@ local number = worker ~= '' and call('INCR', prefix .. ':calls:' .. worker)
 local rollup_ttl, post_ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
 local results_kept, tail_kept = tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local POST, DELETION, LETTER, AUTHOR_GONE, WITHDRAWN, AMENDMENT, HANDLED = 1, 2, 3, 4, 5, 6, 7
+local POST, DELETION, LETTER, AUTHOR_GONE, WITHDRAWN, AMENDMENT, HANDLED, SHED = 1, 2, 3, 4, 5, 6, 7, 8
 local DAYS_SPAN = 2764800
 local LEVELS = { { 'minute', 60, 3600 }, { 'hour', 3600, 86400 }, { 'day', 86400, DAYS_SPAN } }
 -- fields of a receipt, and of an author's mark (which has the first four only, and `counted` in place of a revision)
 local REVISION, PARTITION, OFFSET, TIMESTAMP, CREATED, SHARE, TOPICS, RESULT, AUTHOR = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- A post comes at most this much later than its deletion: no source looks back further.
 local LOOK_BACK = 172800
+-- Places in a share: all posts that were scored, and those that were not.
+local SCORED_POSTS, SHED_POSTS = 1, 19
 -- Lua's stack holds 8,000 arguments of a call.
 local MOST_ARGUMENTS = 4000
 -- One write in so many drops what has expired from its author's index.
@@ -225,6 +230,8 @@ end
 local function has_bucket(key, field) return call('HEXISTS', key, field) == 1 end
 local function always() return true end
 
+local function has_share(entry) return entry[1] == POST or entry[1] == SHED end
+
 -- A post that is not written takes its share out of what was announced.
 local function withhold(entry)
   local receipt = cmsgpack.unpack(ARGV[entry[10] + 1] .. cmsgpack.pack(nil, nil))
@@ -236,7 +243,7 @@ local function add_announced()
   for minute, vectors in pairs(announced) do
     each_bucket(minute * 60000, function(stem, field)
       for topic, vector in pairs(vectors) do
-        if vector[1] > 0 then
+        if (vector[SCORED_POSTS] or 0) > 0 or (vector[SHED_POSTS] or 0) > 0 then
           change(stem .. topic, field, vector, 1)
           grown[stem .. topic] = true
         end
@@ -253,7 +260,12 @@ local function write_sums()
         local old = cmsgpack.unpack(packed)
         for i = 1, math.max(#old, #vector) do vector[i] = (vector[i] or 0) + (old[i] or 0) end
       end
-      if vector[1] == 0 then
+      local length = #vector
+      while length > 0 and vector[length] == 0 do -- what nobody counts takes no room
+        vector[length] = nil
+        length = length - 1
+      end
+      if length == 0 then
         call('HDEL', key, field) -- the last post left: as if it had never been
       else
         call('HSET', key, field, cmsgpack.pack(vector))
@@ -310,8 +322,10 @@ local function take_back(id, receipt)
   local is_of_this_call = receipts[id] and not is_old[id]
   -- nothing is taken from a bucket that has expired
   add_share(receipt[SHARE], receipt[CREATED], receipt[TOPICS], -1, is_of_this_call and always or has_bucket)
-  unlist(id, receipt[CREATED], receipt[TOPICS])
-  call('XDEL', RESULTS, receipt[RESULT])
+  if receipt[RESULT] then
+    unlist(id, receipt[CREATED], receipt[TOPICS])
+    call('XDEL', RESULTS, receipt[RESULT])
+  end
   if receipt[AUTHOR] then call('ZREM', AUTHOR_INDEX .. receipt[AUTHOR], id) end
 end
 
@@ -334,6 +348,17 @@ local function write_post(entry, receipt)
   watermark = math.max(watermark, created_ms)
   is_old[id] = nil
   remember(id, ARGV[blob + 1] .. cmsgpack.pack(result, author), created_ms)
+  if author then index(author, id, entry[5]) end
+end
+
+local function write_shed(entry, receipt)
+  local id, score, blob, author = entry[2], entry[8], entry[10], entry[12]
+  local created_ms = tonumber(score)
+  if receipt then take_back(id, receipt) end
+  for _, topic in ipairs(entry[9]) do tails[topic] = true end -- it is a topic, though it may list no post
+  watermark = math.max(watermark, created_ms)
+  is_old[id] = nil
+  remember(id, ARGV[blob + 1] .. cmsgpack.pack(false, author), created_ms)
   if author then index(author, id, entry[5]) end
 end
 
@@ -393,6 +418,10 @@ local function apply(entry, receipt)
     return is_same and 'duplicates' or 'stale', receipt or { revision }
   elseif not receipt then
     if is_forgotten(entry, entry[12]) then return 'stale', { revision } end
+    if kind == SHED then
+      write_shed(entry, nil)
+      return 'shed'
+    end
     write_post(entry, nil)
     return 'scored'
   elseif is_tombstone or revision < receipt[REVISION] then
@@ -400,8 +429,13 @@ local function apply(entry, receipt)
   elseif revision == receipt[REVISION] then
     return 'duplicates', receipt
   end
+  if kind == SHED then
+    if receipt[RESULT] then return 'stale', receipt end -- it stays scored, without its late pictures
+    write_shed(entry, receipt)
+    return 'edits'
+  end
   write_post(entry, receipt)
-  return 'edits'
+  return receipt[RESULT] and 'edits' or 'scored'
 end
 
 -- A record that was set aside and comes again, sent anew or redelivered, is a dead letter no more. One that can change
@@ -411,13 +445,13 @@ local function settle(entry, packed)
   local was_letter = may_be_letter(entry) and call('HDEL', LETTERS, place_of(entry)) == 1
   local receipt = receipt_of(id, packed)
   if receipt and is_behind(entry, receipt) then
-    if entry[1] == POST then withhold(entry) end
+    if has_share(entry) then withhold(entry) end
     return count(run, 'redelivered')
   end
   local outcome
   outcome, receipt = apply(entry, receipt)
   if receipt then
-    if entry[1] == POST then withhold(entry) end
+    if has_share(entry) then withhold(entry) end
     receipt[PARTITION], receipt[OFFSET], receipt[TIMESTAMP] = entry[4], entry[5], entry[6]
     keep(id, receipt)
   end
@@ -549,7 +583,7 @@ local function look_up()
   local keys, marked = {}, {}
   for i, entry in ipairs(entries) do
     keys[i] = RECEIPT .. entry[2]
-    local author = entry[1] == POST and entry[12] or entry[1] == LETTER and entry[9]
+    local author = has_share(entry) and entry[12] or entry[1] == LETTER and entry[9]
     if author then marked[#marked + 1] = FORGOTTEN[entry[4]] .. author end
   end
   for i, packed in ipairs(get_all(marked)) do

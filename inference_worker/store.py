@@ -28,6 +28,7 @@ from inference_worker.contract import (
     meta_key,
     name_of_letter,
     shard_of,
+    without_zeros,
     worker_key,
     workers_key,
 )
@@ -70,6 +71,19 @@ class Scored:
     position: Position
     run: str
     thumbnails: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """A post that is counted without having been scored."""
+
+    post_id: str
+    revision: int
+    created_at: datetime
+    topics: tuple[str, ...]
+    position: Position
+    run: str
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +133,7 @@ class Failed:
 
 Standing = Literal["new", "superseded", "redelivered"]
 """`superseded` by what is known of the post, so that it can change nothing; `redelivered`: counted before."""
-PostWrite = Scored | Deleted | Withdrawn | Failed
+PostWrite = Scored | Shed | Deleted | Withdrawn | Failed
 Write = PostWrite | AuthorDeleted
 
 
@@ -328,10 +342,12 @@ class _Call:
     blobs: list[bytes] = field(default_factory=list)
     shares: dict[int, dict[str, list[Counters]]] = field(default_factory=dict)
 
-    def announced(self) -> dict[int, dict[str, list[int]]]:
+    def announced(self) -> dict[int, dict[str, tuple[int, ...]]]:
         """What the posts add up to if all are new."""
         return {
-            minute: {topic: list(map(sum, zip(*shares, strict=True))) for topic, shares in topics.items()}
+            minute: {
+                topic: without_zeros(tuple(map(sum, zip(*shares, strict=True)))) for topic, shares in topics.items()
+            }
             for minute, topics in self.shares.items()
         }
 
@@ -340,8 +356,11 @@ class _Call:
         position = write.position
         place = (position.partition, position.offset, position.timestamp_ms)
         match write:
-            case Scored(prediction=prediction):
-                self._add_post(write, prediction, index, place)
+            case Scored(prediction=post):
+                entry = (1, post.id, post.revision, *place, write.run)
+                self._add_post(entry, post, Counters.of(post), encode_prediction(post), write.thumbnails)
+            case Shed():
+                self._add_post((8, write.post_id, write.revision, *place, write.run), write, Counters(shed=1))
             case Deleted():
                 self.entries.append((2, write.post_id, 0, *place, write.run))
             case Withdrawn():
@@ -361,30 +380,26 @@ class _Call:
                 self.blobs.append(_encoder.encode(letter))
                 self.entries.append((3, _name(write), 0, *place, write.run, index, write.author))
 
-    def _add_post(self, write: Scored, prediction: Prediction, index: int, place: tuple[int, int, int]) -> None:
-        created_ms = round(prediction.created_at.timestamp() * 1000)
-        share = Counters.of(prediction)
-        topics = (ALL, *(topic for topic in prediction.topics if topic != ALL))
+    def _add_post(
+        self,
+        entry: tuple[Any, ...],
+        post: Prediction | Shed,
+        share: Counters,
+        prediction: bytes = b"",
+        thumbnails: tuple[bytes, ...] = (),
+    ) -> None:
+        """entry: up to what it says of the post."""
+        created_ms = round(post.created_at.timestamp() * 1000)
+        topics = (ALL, *(topic for topic in post.topics if topic != ALL))
         of_minute = self.shares.setdefault(created_ms // 60_000, {})
         for topic in topics:
             of_minute.setdefault(topic, []).append(share)
+        index = FIRST_BLOB + len(self.blobs)
+        _, _, revision, *place, _ = entry
         # The script puts the result's id and the author in place of the two nils.
-        receipt = _encoder.encode((prediction.revision, *place, created_ms, share, topics, None, None))[:-2]
-        self.blobs += (encode_prediction(prediction), receipt, *write.thumbnails)
-        self.entries.append(
-            (
-                1,
-                prediction.id,
-                prediction.revision,
-                *place,
-                write.run,
-                str(created_ms),
-                topics,
-                index,
-                len(write.thumbnails),
-                prediction.author,
-            )
-        )
+        receipt = _encoder.encode((revision, *place, created_ms, without_zeros(share), topics, None, None))[:-2]
+        self.blobs += (prediction, receipt, *thumbnails)
+        self.entries.append((*entry, str(created_ms), topics, index, len(thumbnails), post.author))
 
 
 def _name(write: Failed) -> str:

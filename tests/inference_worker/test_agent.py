@@ -120,9 +120,12 @@ async def test_records_of_a_chunk_have_their_places_runs_and_acknowledgements() 
     pipeline, acknowledged = Taker(3), []
     await submit(app_of(pipeline, acknowledged), Chunk(messages))
     assert pipeline.taken == [
-        (Delivered(b"...", b"x:1", Position(2, 7, 1500), "r1", 7), ("live.posts", 2)),
+        (Delivered(b"...", b"x:1", Position(2, 7, 1500), "r1", 7, sent_at_s=1.5), ("live.posts", 2)),
         (Delivered(b"", b"x:1", Position(2, 8, 0), "none", 8), ("live.posts", 2)),
-        (Delivered(b"...", b"x:1", Position(2, 31, 1_772_366_400_000), "r1", 9), ("live.posts", 2)),
+        (
+            Delivered(b"...", b"x:1", Position(2, 31, 1_772_366_400_000), "r1", 9, sent_at_s=1.5, is_placed=True),
+            ("live.posts", 2),
+        ),
     ]
     assert acknowledged == [(("live.posts", 2), offset) for offset in (7, 8, 9)]
 

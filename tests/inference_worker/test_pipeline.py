@@ -113,10 +113,10 @@ class Bench:
     async def _bury(self, delivered: Delivered, reason: str) -> None:
         self.dead.append((delivered.position.offset, reason))
 
-    async def submit(self, offset: int, record: Post | Deletion | bytes) -> None:
+    async def submit(self, offset: int, record: Post | Deletion | bytes, *, is_placed: bool = False) -> None:
         value = record if isinstance(record, bytes) else encode(record)
         key = None if isinstance(record, bytes) else record_key(record)
-        delivered = Delivered(value, key, Position(0, offset, 0), "run", offset)
+        delivered = Delivered(value, key, Position(0, offset, 0), "run", offset, is_placed=is_placed)
         await self.pipeline.submit(delivered, PARTITION, lambda: self.acknowledged.append(offset))
 
     async def until_scored(self, batches: int) -> None:
