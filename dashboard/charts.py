@@ -23,13 +23,14 @@ from .reading import PLAIN, UTC_NAME, Reading
 CLASS_COLORS: Final = {"positive": "#12938c", "neutral": "#97a3ae", "negative": "#d9572b"}
 """Told apart by readers of any colour vision, and legible on white and on near-black; `style.css` repeats them."""
 INK: Final = "#7c8a97"
+SHED_COLOR: Final = "#d5dbe0"
 _GAPS: Final = "break-paths-show-path-domains"
 """A bin without posts breaks the line, yet keeps its place on the axis."""
 _HEIGHT: Final = 118
 _ROWS: Final = "rows"
 _BAR_GAP: Final = 0.14
 _TREND_COLUMNS: Final = ["at", "posts", "net", "low", "high"]
-_VOLUME_COLUMNS: Final = ["at", "until", *LABELS, "posts", "complete"]
+_VOLUME_COLUMNS: Final = ["at", "until", *LABELS, "posts", "volume", "complete"]
 _TIME_FORMATS: Final = (
     (pd.Timedelta(hours=13), "%H:%M"),
     (pd.Timedelta(days=2), "%a %H:%M"),
@@ -83,7 +84,7 @@ def trend_limit(series: pd.DataFrame, topics: Sequence[str]) -> float:
 
 
 def volume(series: pd.DataFrame, topic: str, reading: Reading = PLAIN) -> Spec:
-    """Posts per bin, stacked by class; the bin still filling is paler."""
+    """Posts per bin, stacked by class, and what was shed on top; the bin still filling is paler."""
     rows = series.loc[series["topic"] == topic, _VOLUME_COLUMNS]
     return filled(_volume_spec(time_format(rows), reading.zone), rows, reading)
 
@@ -135,14 +136,15 @@ def _volume_spec(pattern: str, zone: str) -> Spec:
             tooltip=[
                 when(zone),
                 *(alt.Tooltip(f"{label}:Q", title=label.capitalize(), format=",") for label in LABELS),
-                alt.Tooltip("posts:Q", title="All", format=","),
+                alt.Tooltip("posts:Q", title="Scored", format=","),
+                alt.Tooltip("volume:Q", title="All", format=","),
             ],
         )
     )
-    edges = ("zero", "positive", "upper", "posts")
+    edges = ("zero", "positive", "upper", "posts", "volume")
     layers = [
-        base.mark_rect(color=CLASS_COLORS[label]).encode(y=alt.Y(f"{floor}:Q", title=None, axis=axis), y2=f"{top}:Q")
-        for label, (floor, top) in zip(LABELS, pairwise(edges), strict=True)
+        base.mark_rect(color=color).encode(y=alt.Y(f"{floor}:Q", title=None, axis=axis), y2=f"{top}:Q")
+        for color, (floor, top) in zip((*CLASS_COLORS.values(), SHED_COLOR), pairwise(edges), strict=True)
     ]
     return bare(alt.layer(*layers).properties(height=_HEIGHT))
 

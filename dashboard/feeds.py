@@ -156,7 +156,7 @@ class Feed:
         clock, results = self.head().clock, self.open()
         with translated(self.namespace, self.address):
             days = results.rollups(topics, "day", clock - _RANKED_OVER, clock + timedelta(seconds=1))
-        posts = {topic: sum(counters.posts for counters in days[topic].values()) for topic in topics}
+        posts = {topic: sum(counters.volume for counters in days[topic].values()) for topic in topics}
         return tuple(sorted(topics, key=lambda topic: (topic != ALL, -posts[topic], topic))[:TOPICS_READ])
 
     def first_post_at(self) -> datetime:

@@ -9,7 +9,7 @@ from typing import Final
 from inference_worker.amendments import Correction
 
 from .highlights import visible
-from .markup import notice
+from .markup import notice, sampled
 from .reading import PLAIN, Reading
 from .search import Stretch
 
@@ -33,6 +33,8 @@ def found(of_range: Stretch, matching: int, reading: Reading = PLAIN) -> str:
         said += f"{reading.clock_time(of_range.start)} were not"
     elif of_range.scored > read:
         said += f" · {reading.number(of_range.scored - read)} more were scored there and are no longer kept"
+    if told := sampled(of_range.counters, reading):
+        said += f" · of the range: {told}"
     return f'<p class="ms-found">{said}</p>'
 
 

@@ -36,6 +36,7 @@ def facts(head: Head, reading: Reading) -> str:
                 ("Duplicates", "duplicates", "counted once"),
                 ("Stale", "stale", "older than what is known"),
                 ("Dead letters", "dead_letters", "set aside, kept"),
+                ("Shed", "shed", "counted, not scored"),
             )
         ),
     ]
@@ -69,6 +70,8 @@ def _worker(state: WorkerState, now: datetime, reading: Reading) -> str:
         ("Batch size", f"{reading.number(state.batch_size_mean, 1)} posts, mean"),
         ("Queue age", reading.latency(state.queue_age_ms)),
         ("Lag", f"{reading.compact(state.lag)} records" if state.lag is not None else _DASH),
+        ("Behind", duration(timedelta(seconds=state.behind_s))),
+        ("Sample", reading.percent(state.sample, 1)),
         ("Up", duration(now - state.started_at)),
     )
     meters = [("Engine busy", state.engine_busy_share), ("Padding wasted", state.pad_waste)]

@@ -30,6 +30,21 @@ def counted(count: float, one: str, reading: Reading = PLAIN) -> str:
     return f"{reading.compact(count)} {one}" if count == 1 else f"{reading.compact(count)} {one}s"
 
 
+def sampled(counters: Counters, reading: Reading = PLAIN) -> str:
+    """`12.3k scored of 20.1k · 61 % sample`; nothing where all were scored."""
+    if not counters.shed:
+        return ""
+    scored, came = counters.posts, counters.volume
+    return f"{reading.compact(scored)} scored of {reading.compact(came)} · {reading.percent(scored, came)} sample"
+
+
+def sampling(counters: Counters, reading: Reading = PLAIN) -> str:
+    """The same as a line of a page."""
+    if not (said := sampled(counters, reading)):
+        return ""
+    return f'<p class="ms-found">{said}: the rest came while the workers were behind, and counts as volume</p>'
+
+
 class Headed(Protocol):
     """What a header tells of."""
 

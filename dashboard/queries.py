@@ -27,7 +27,8 @@ _SCORES: Final = tuple(Counters._fields.index(name) for name in ("posts", "score
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A mood against another stretch of time: its posts, and how far the mood lies above it if both have posts."""
+    """A mood against another stretch of time: its posts, scored or not, and how far the mood lies above it if both have
+    scored ones."""
 
     posts: int
     net: Estimate | None
@@ -122,7 +123,7 @@ def snapshot(
     starts = [start for start in (view.start, view.before, view.same) if start]
     bins = dict(zip(starts, binned(feed, read, view, starts), strict=True))
     moods = _moods(read, view, bins)
-    shown = tuple(selected) or tuple(sorted(moods, key=lambda name: (name != ALL, -moods[name].counters.posts, name)))
+    shown = tuple(selected) or tuple(sorted(moods, key=lambda name: (name != ALL, -moods[name].counters.volume, name)))
     posts = feed.latest(selected, POSTS_SHOWN)
     return Snapshot(
         namespace=feed.namespace,
@@ -199,16 +200,18 @@ def _begins_early(sums: Sums) -> bool:
 
 
 def _change(net: Estimate | None, then: Counters, net_then: Estimate | None) -> Change:
-    return Change(posts=then.posts, net=difference(net, net_then) if net and net_then else None)
+    return Change(posts=then.volume, net=difference(net, net_then) if net and net_then else None)
 
 
 def course(bins: dict[str, Sums], view: Frame, clock: datetime) -> pd.DataFrame:
-    """Columns topic, at, until, posts, positive, neutral, negative, net, low, high (NaN without posts), complete."""
+    """Columns topic, at, until, posts, positive, neutral, negative, volume (with what was shed), net, low, high (NaN
+    without posts), complete."""
     sums = np.concatenate(list(bins.values()))
     net, low, high = intervals(*(sums[:, field] for field in _SCORES))
     starts = pd.DatetimeIndex(view.starts)
     untils = pd.DatetimeIndex(view.ends)
     counts = {name: sums[:, Counters._fields.index(name)].astype(np.int32) for name in ("posts", *LABELS)}
+    counts["volume"] = counts["posts"] + sums[:, Counters._fields.index("shed")].astype(np.int32)
     # Small types: every refresh carries them to every viewer.
     scores = {"net": net.astype(np.float32), "low": low.astype(np.float32), "high": high.astype(np.float32)}
     return pd.DataFrame(

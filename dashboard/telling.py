@@ -43,9 +43,15 @@ def _change(found: Reasons, topic: str, reading: Reading) -> str:
 
 
 def _volume(found: Reasons, reading: Reading) -> str:
-    now, before = found.now.counters.posts, found.before.counters.posts
+    sides = (found.now.counters, found.before.counters)
+    now, before = (counters.volume for counters in sides)
+    times = _times(now / before, reading)
+    if not any(counters.shed for counters in sides):
+        return f"{reading.number(now)} posts were scored, {reading.number(before)} before ({times})."
+    shares = (reading.percent(counters.posts, counters.volume) for counters in sides)
     return (
-        f"{reading.number(now)} posts were scored, {reading.number(before)} before ({_times(now / before, reading)})."
+        f"{reading.number(now)} posts came, {reading.number(before)} before ({times}); "
+        f"{' and '.join(shares)} of them were scored."
     )
 
 

@@ -6,18 +6,21 @@ Only names of topics enter it, escaped; never a post's text. Colours and sizes a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from html import escape
 from typing import Final, NamedTuple
 
-from inference_worker.contract import ALL, FIXED_POINT
+from inference_worker.contract import ALL, FIXED_POINT, Counters, WorkerState
 
-from .markup import facts, header, left_out, shares, topic_title
+from .markup import counted, facts, header, left_out, sampled, shares, topic_title
 from .memes import Meme, Wall
 from .queries import Change, Mood, Snapshot
 from .reading import PLAIN, Reading, duration
 from .windows import BEFORE, SAME, Frame
 
 TILES_SHOWN: Final = 8
+BEHIND_S: Final = 10.0
+"""From here on it is told that the workers are behind, as they log it."""
 _LEANS: Final = {
     1: ("positive", "leans positive"),
     -1: ("negative", "leans negative"),
@@ -32,8 +35,10 @@ def now(snapshot: Snapshot, reading: Reading = PLAIN, strip: str = "") -> str:
     moods = [snapshot.moods[topic] for topic in shown]
     # A stretch the feed was not there for makes everything after it look like growth.
     filled = snapshot.frame.filled(snapshot.clock) if snapshot.covers_before else None
+    late = backlog(snapshot.workers, reading)
     drawn = tiles(moods, snapshot.frame.window, reading, filled=filled)
-    return f'<div class="ms-now">{header(snapshot, reading)}{strip}{drawn}{more}{confidence(snapshot, reading)}</div>'
+    head, sure = header(snapshot, reading), confidence(snapshot, reading)
+    return f'<div class="ms-now">{head}{late}{strip}{drawn}{more}{sure}</div>'
 
 
 def tiles(moods: Sequence[Mood], window: str, reading: Reading = PLAIN, *, filled: float | None = 1.0) -> str:
@@ -47,7 +52,7 @@ def tiles(moods: Sequence[Mood], window: str, reading: Reading = PLAIN, *, fille
 def _tile(mood: Mood, window: str, reading: Reading, filled: float | None) -> str:
     title = f'<h3 class="ms-topic">{escape(topic_title(mood.topic))}</h3>'
     if mood.net is None:
-        return f'<section class="ms-tile ms-none">{title}<p class="ms-quiet">No post in this window</p></section>'
+        return f'<section class="ms-tile ms-none">{title}<p class="ms-quiet">{_nothing(mood, reading)}</p></section>'
     counters, net = mood.counters, mood.net
     lean, words = _LEANS[net.lean]
     return (
@@ -56,10 +61,22 @@ def _tile(mood: Mood, window: str, reading: Reading, filled: float | None) -> st
         f'<span class="ms-words">{words}<br><small>95 %: {reading.signed(net.low)} to {reading.signed(net.high)}'
         f"</small></span></div>"
         f"{_changes(mood, window, reading)}{_spark(mood.spark)}{shares(counters, reading)}"
-        f'<p class="ms-basis"><b>{reading.compact(counters.posts)}</b> {"post" if counters.posts == 1 else "posts"}'
+        f'<p class="ms-basis">{_basis(counters, reading)}'
         f"{_growth(mood, reading, filled)}"
         f"<span>abstained {reading.percent(counters.abstained, counters.posts)}</span></p></section>"
     )
+
+
+def _nothing(mood: Mood, reading: Reading) -> str:
+    shed = mood.counters.shed
+    return f"{counted(shed, 'post', reading)} in this window, none scored" if shed else "No post in this window"
+
+
+def _basis(counters: Counters, reading: Reading) -> str:
+    """The posts the numbers rest on, and what share they are of those that came."""
+    if counters.shed:
+        return f"<b>{sampled(counters, reading)}</b>"
+    return f"<b>{reading.compact(counters.posts)}</b> {'post' if counters.posts == 1 else 'posts'}"
 
 
 def _changes(mood: Mood, window: str, reading: Reading) -> str:
@@ -86,7 +103,7 @@ def _growth(mood: Mood, reading: Reading, filled: float | None) -> str:
     """Posts per time against the stretch before, which is full where the window still fills."""
     if mood.before is None or not mood.before.posts or filled is None:
         return ""
-    growth = 100 * (mood.counters.posts / filled / mood.before.posts - 1)
+    growth = 100 * (mood.counters.volume / filled / mood.before.posts - 1)
     sign = "+" if growth > 0 else ""
     return f' <small title="against {mood.before.posts} before">{sign}{reading.number(round(growth) or 0)} %</small>'
 
@@ -107,9 +124,8 @@ def _spark(values: Sequence[float | None]) -> str:
 def confidence(snapshot: Snapshot, reading: Reading = PLAIN) -> str:
     """The line that says how much of the feed the page knows, and how sure it is of that."""
     total, counts = snapshot.total, snapshot.counts
-    scored, dead = counts.get("scored", 0), counts.get("dead_letters", 0)
     rows = [
-        ("Scored", reading.percent(scored, scored + dead), f"{reading.compact(scored)} posts; none sampled out"),
+        _scored(snapshot, reading),
         ("Abstained", reading.percent(total.abstained, total.posts), "model not sure enough"),
         ("Other languages", reading.percent(total.foreign, total.posts), "not the model's: abstained"),
         ("Confidence", reading.percent(total.confidence_sum / FIXED_POINT, total.posts), "mean, calibrated"),
@@ -119,11 +135,34 @@ def confidence(snapshot: Snapshot, reading: Reading = PLAIN) -> str:
         rows.append(("Accuracy", reading.percent(total.correct, total.labelled), basis))
     rows += [
         ("Duplicates", reading.compact(counts.get("duplicates", 0)), "counted once"),
-        ("Dead letters", reading.compact(dead), "set aside, kept"),
+        ("Dead letters", reading.compact(counts.get("dead_letters", 0)), "set aside, kept"),
         *_worker_facts(snapshot, reading),
         _freshness(snapshot, reading),
     ]
     return facts(rows)
+
+
+def _scored(snapshot: Snapshot, reading: Reading) -> tuple[str, str, str]:
+    """Of the window where posts were shed in it, else of all there ever was."""
+    total, counts = snapshot.total, snapshot.counts
+    if total.shed:
+        said = f"{reading.compact(total.posts)} of {reading.compact(total.volume)} posts; the rest is only counted"
+        return "Sample", reading.percent(total.posts, total.volume), said
+    scored, dead = counts.get("scored", 0), counts.get("dead_letters", 0)
+    return "Scored", reading.percent(scored, scored + dead), f"{reading.compact(scored)} posts; none sampled out"
+
+
+def backlog(workers: Sequence[WorkerState], reading: Reading = PLAIN) -> str:
+    """How far the workers are behind, while that is to be felt."""
+    furthest_s = max((worker.behind_s for worker in workers), default=0.0)
+    if furthest_s < BEHIND_S:
+        return ""
+    waiting = counted(sum(worker.lag or 0 for worker in workers), "record", reading)
+    said = f"Behind: {waiting} wait, the oldest for {duration(timedelta(seconds=furthest_s))}"
+    least = min(worker.sample for worker in workers)
+    if least < 1:
+        said += f"; {reading.percent(least, 1)} of the posts are scored now"
+    return f'<p class="ms-found"><span class="ms-badge ms-stale">{said}</span></p>'
 
 
 def _worker_facts(snapshot: Snapshot, reading: Reading) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from . import evidence
 from .highlights import visible
-from .markup import counted, notice
+from .markup import counted, notice, sampled
 from .queries import Mood
 from .reading import PLAIN, Reading
 from .topic_editing import BACKFILLED, Edited, Preview, Progress
@@ -40,7 +40,8 @@ def listed(edited: Edited, moods: Mapping[str, Mood], reading: Reading = PLAIN) 
 def _row(name: str, query: str, mood: Mood | None, reading: Reading) -> str:
     volume = "no post yet"
     if mood is not None and mood.net is not None:
-        volume = f"{counted(mood.counters.posts, 'post', reading)}, {reading.signed(mood.net.mean)}"
+        posts = sampled(mood.counters, reading) or counted(mood.counters.posts, "post", reading)
+        volume = f"{posts}, {reading.signed(mood.net.mean)}"
     return f'<div class="ms-topic-row"><b dir="auto">{visible(name)}</b>{query}<span>{volume}</span></div>'
 
 

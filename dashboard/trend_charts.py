@@ -66,8 +66,8 @@ def compared(
 
 
 def volumes(series: pd.DataFrame, topics: Sequence[str], events: Sequence[Event], reading: Reading) -> Spec:
-    """Posts of several topics on one scale."""
-    rows = _pickable(series, ["topic", "at", "posts"])
+    """Posts of several topics, scored or not, on one scale."""
+    rows = _pickable(series, ["topic", "at", "posts", "volume"])
     spec = _volumes_spec(tuple(topics), time_format(series), reading.zone)
     return _marked(filled(spec, rows, reading), series, events, reading)
 
@@ -140,9 +140,14 @@ def _compared_spec(topics: tuple[str, ...], limit: float, pattern: str, zone: st
 
 @lru_cache(maxsize=32)
 def _volumes_spec(topics: tuple[str, ...], pattern: str, zone: str) -> Spec:
-    tooltip = [alt.Tooltip("topic:N", title="Topic"), when(zone), alt.Tooltip("posts:Q", title="Posts", format=",")]
+    tooltip = [
+        alt.Tooltip("topic:N", title="Topic"),
+        when(zone),
+        alt.Tooltip("volume:Q", title="Posts", format=","),
+        alt.Tooltip("posts:Q", title="Scored", format=","),
+    ]
     base = alt.Chart().encode(
-        x=time_axis(pattern), y=alt.Y("posts:Q", title=None, axis=_count_axis()), color=_colors(topics)
+        x=time_axis(pattern), y=alt.Y("volume:Q", title=None, axis=_count_axis()), color=_colors(topics)
     )
     return bare(
         alt.layer(
@@ -237,9 +242,9 @@ def _voice_spec(names: tuple[str, ...]) -> Spec:
         alt.Chart()
         .transform_calculate(
             e0="0",
-            e1="datum.share * datum.positive / max(datum.posts, 1)",
-            e2="datum.share * (datum.positive + datum.neutral) / max(datum.posts, 1)",
-            e3="datum.share",
+            e1="datum.share * datum.positive / max(datum.scored, 1)",
+            e2="datum.share * (datum.positive + datum.neutral) / max(datum.scored, 1)",
+            e3="datum.share * min(datum.scored, 1)",
         )
         .encode(
             y=alt.Y(

@@ -82,7 +82,7 @@ def trends(
     read = list(dict.fromkeys([ALL, *selected, *feed.busiest()]))
     (bins,) = binned(feed, read, view, [view.start])
     totals = {topic: total(sums) for topic, sums in bins.items()}
-    busiest = sorted(totals, key=lambda topic: (topic != ALL, -totals[topic].posts, topic))
+    busiest = sorted(totals, key=lambda topic: (topic != ALL, -totals[topic].volume, topic))
     compared = tuple(selected or busiest)[:COMPARED]
     lead = compared[0]
     starts = pd.DatetimeIndex(view.starts)
@@ -164,17 +164,19 @@ def with_alerts(found: Trends, opened: Sequence[Alert]) -> Trends:
 
 
 def share_of_voice(found: Trends) -> pd.DataFrame:
-    """Columns topic, posts, share, *classes: of the topics compared, but for `all`, which holds them all."""
+    """Columns topic, posts (scored or not), scored, share, *classes: of the topics compared, but for `all`, which holds
+    them all."""
     rows = [(topic, found.totals[topic]) for topic in found.compared if topic != ALL] or [
         (topic, counters) for topic, counters in found.totals.items() if topic == ALL
     ]
-    whole = sum(counters.posts for _, counters in rows)
+    whole = sum(counters.volume for _, counters in rows)
     return pd.DataFrame(
         [
             {
                 "topic": topic,
-                "posts": counters.posts,
-                "share": counters.posts / whole if whole else 0.0,
+                "posts": counters.volume,
+                "scored": counters.posts,
+                "share": counters.volume / whole if whole else 0.0,
                 "net": counters.net_sentiment,
                 **{label: getattr(counters, label) for label in LABELS},
             }

@@ -89,7 +89,7 @@ def first_minute(results: Results, topic: str, clock: datetime) -> int | None:
     levels: tuple[Level, ...] = ("day", "hour", "minute")
     for level in levels:
         buckets = results.rollups([topic], level, begin, end)[topic]
-        posted = [at for at, counters in buckets.items() if counters.posts]
+        posted = [at for at, counters in buckets.items() if counters.volume]
         if not posted:
             return None if level == "day" else minute_of(begin)
         begin = min(posted)

@@ -2,8 +2,8 @@
 
 Everything here is a function of the rollups alone, so a restart, a late start or a batch of any size changes nothing.
 
-Volume    the window's posts against a negative binomial: mean of the baseline, overdispersion from how much its own
-          stretches differ from one to the next (a slow climb adds none), and the baseline's own uncertainty.
+Volume    the window's posts, scored or not, against a negative binomial: mean of the baseline, overdispersion from how
+          much its own stretches differ from one to the next (a slow climb adds none), and its own uncertainty.
 Sentiment Welch's test on the mean score.     Share  two proportions, half a post added to each.
 Silent    the same count model's chance of no post at all.
 Drift     ADWIN on the mean score per five minutes of the last day.
@@ -42,7 +42,7 @@ _BASELINE_POSTS: Final = 15
 """Posts a mean or share is compared with, at least."""
 _BIN: Final = 5
 _FIELD: Final = {name: index for index, name in enumerate(Counters._fields)}
-_POSTS, _SCORE, _SQUARE = (_FIELD[name] for name in ("posts", "score_sum", "score_square_sum"))
+_POSTS, _SHED, _SCORE, _SQUARE = (_FIELD[name] for name in ("posts", "shed", "score_sum", "score_square_sum"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def check(rule: Rule, minutes: Minutes, first: int, last: int) -> list[Checks]:
 
 
 def _volume(rule: Rule, minutes: Minutes, ends: Ints, window: int) -> Checks:
-    observed = minutes.total(ends - window, ends)[:, _POSTS]
+    observed = _came(minutes.total(ends - window, ends))
     against = _counts(minutes, ends, window, observed, upper=True)
     past, others = against[0], against[1:]
     fires = (past[2] >= rule.threshold) & (observed >= rule.min_posts)
@@ -102,6 +102,11 @@ def _volume(rule: Rule, minutes: Minutes, ends: Ints, window: int) -> Checks:
     )
 
 
+def _came(sums: Ints) -> Ints:
+    """Posts, scored or not: a worker that sheds makes no silence."""
+    return np.asarray(sums[:, _POSTS] + sums[:, _SHED])
+
+
 def _calm(rule: Rule, strengths: list[Floats]) -> npt.NDArray[np.bool_]:
     """No longer surprising to one baseline at least; what has become usual in hours is no longer news."""
     calm = ~(strengths[0] >= rule.threshold / 2)
@@ -111,7 +116,7 @@ def _calm(rule: Rule, strengths: list[Floats]) -> npt.NDArray[np.bool_]:
 
 
 def _silent(rule: Rule, minutes: Minutes, ends: Ints, window: int) -> Checks:
-    observed = minutes.total(ends - window, ends)[:, _POSTS]
+    observed = _came(minutes.total(ends - window, ends))
     against = _counts(minutes, ends, window, observed, upper=False)
     expected = against[0][1]
     fires = (observed == 0) & (expected >= rule.min_posts) & ~np.isnan(against[0][2])
@@ -133,7 +138,7 @@ def _counts(
     """The window's count against each baseline, past first."""
     stretches = PAST // window
     edges = ends[:, None] - window - window * np.arange(stretches, -1, -1, dtype=np.int64)[None, :]
-    parts = minutes.total(edges[:, :-1].ravel(), edges[:, 1:].ravel())[:, _POSTS].reshape(-1, stretches)
+    parts = _came(minutes.total(edges[:, :-1].ravel(), edges[:, 1:].ravel())).reshape(-1, stretches)
     exists = edges[:, :-1] >= minutes.start
     known = exists.sum(axis=1)
     mean = ((parts * exists).sum(axis=1) + 0.5) / np.maximum(known, 1)
@@ -149,7 +154,7 @@ def _counts(
 
     against = [(PAST_NAME, mean, surprise(mean, known.astype(np.float64), enough), known * window)]
     stretch = np.maximum(window, RECENT)
-    recent = (minutes.total(ends - window - stretch, ends - window)[:, _POSTS] + 0.5) * window / stretch
+    recent = (_came(minutes.total(ends - window - stretch, ends - window)) + 0.5) * window / stretch
     there = ends - window - stretch >= minutes.start
     against.append(
         (RECENT_NAME, recent, surprise(recent, np.full(len(ends), stretch / window), there), there * stretch)
@@ -158,7 +163,7 @@ def _counts(
     low = ends - window // 2 - wide // 2
     for name, shift in ((YESTERDAY, DAY), (LAST_WEEK, WEEK)):
         there = low - shift >= minutes.start
-        then = (minutes.total(low, low + wide, shift)[:, _POSTS] + 0.5) * window / wide
+        then = (_came(minutes.total(low, low + wide, shift)) + 0.5) * window / wide
         against.append(
             (name, then, surprise(then, np.full(len(ends), wide / window), there, _DAYS_DIFFER), there * wide)
         )

@@ -27,7 +27,9 @@ def live(view: View, outline: Outline) -> None:
     if found is None:
         return
     states.follow(view.namespace, outline)
-    st.html(markup.header(found, view.reading, title="Trends"))
+    st.html(
+        markup.header(found, view.reading, title="Trends") + markup.sampling(found.totals[found.lead], view.reading)
+    )
     mood(found, view)
     left, right = st.columns(2, gap="large")
     with left:

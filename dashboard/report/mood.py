@@ -22,7 +22,7 @@ def series(predictions: Path) -> tuple[pd.DataFrame, Frame] | None:
     width = pd.Timedelta(seconds=placed.bins.width_s)
     score = (rows[LABELS[0]] - rows[LABELS[-1]]).astype("float64") * FIXED_POINT
     counted = pd.DataFrame({label: (rows["predicted"] == label).astype("int64") for label in LABELS})
-    counted = counted.assign(posts=1, score=score, square=score**2 / FIXED_POINT)
+    counted = counted.assign(posts=1, volume=1, score=score, square=score**2 / FIXED_POINT)
     starts = pd.DatetimeIndex(placed.starts, name="at").as_unit("ms")
     bins = counted.groupby(rows["created_at"].dt.floor(width)).sum().reindex(starts, fill_value=0)
     net, low, high = intervals(bins["posts"], bins["score"], bins["square"])

@@ -30,6 +30,7 @@ def series(count: int = 4, step: timedelta = timedelta(minutes=1)) -> pd.DataFra
             "positive": [3, 0, 1, 4][:count],
             "neutral": [2, 0, 1, 0][:count],
             "negative": [1, 0, 1, 0][:count],
+            "volume": [6, 0, 9, 4][:count],
             "net": [0.3, None, 0.0, 0.9][:count],
             "low": [0.1, None, -0.4, 0.8][:count],
             "high": [0.5, None, 0.4, 1.0][:count],
@@ -74,13 +75,14 @@ def test_charts_drawn_together_are_those_drawn_alone(reading: Reading) -> None:
         assert len(drawn.trend["datasets"]["rows"]) == 4
 
 
-def test_volume_stacks_the_classes() -> None:
+def test_volume_stacks_the_classes_and_what_was_shed() -> None:
     spec = charts.volume(series(), "tea")
     heights = [(fields(layer)["y"], fields(layer)["y2"], layer["mark"]["color"]) for layer in spec["layer"]]
     assert heights == [
         ("zero", "positive", charts.CLASS_COLORS["positive"]),
         ("positive", "upper", charts.CLASS_COLORS["neutral"]),
         ("upper", "posts", charts.CLASS_COLORS["negative"]),
+        ("posts", "volume", charts.SHED_COLOR),
     ]
     assert spec["layer"][0]["encoding"]["opacity"]["condition"]["test"] == "datum.complete"
 

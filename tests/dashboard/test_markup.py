@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from dashboard import markup, tiles
@@ -15,7 +16,7 @@ from dashboard.queries import Change, Mood
 from dashboard.reading import PLAIN, Reading, duration
 from dashboard.windows import between
 from inference_worker.contract import Counters
-from tests.dashboard.seeding import NOW, prediction
+from tests.dashboard.seeding import NOW, prediction, worker_state
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 MOOD = Mood(
@@ -144,3 +145,24 @@ def test_labels_of_widgets_show_markdown_as_it_is() -> None:
 def test_days_that_are_not_the_readers_are_told(zone: str, says: str) -> None:
     view = between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 10, tzinfo=UTC), zone)
     assert markup.per_bin(view, Reading(zone=zone)) == says
+
+
+def test_a_sample_is_told_beside_the_numbers_it_makes() -> None:
+    sampled = Counters(posts=12_340, positive=12_340, shed=7_760)
+    tile = tiles.tiles([replace(MOOD, counters=sampled, before=Change(posts=10_050, net=None))], "1h")
+    assert "<b>12.3k scored of 20.1k · 61 % sample</b>" in tile
+    assert "+100 %" in tile  # volume grows by what came, not by what was scored of it
+    assert "12.3k scored of 20.1k · 61 % sample: the rest came while the workers were behind" in markup.sampling(
+        sampled
+    )
+    assert markup.sampling(Counters(posts=5)) == ""
+    nothing = replace(MOOD, counters=Counters(shed=3), net=None)
+    assert "3 posts in this window, none scored" in tiles.tiles([nothing], "1h")
+
+
+def test_how_far_the_workers_are_behind_is_told_once_it_is_felt() -> None:
+    first, second = worker_state("a"), worker_state("b")
+    late = msgspec.structs.replace(second, behind_s=42.0, lag=2340, sample=0.25)
+    told = tiles.backlog([msgspec.structs.replace(first, behind_s=9.0, lag=0), late])
+    assert "Behind: 2,340 records wait, the oldest for 42 s; 25 % of the posts are scored now" in told
+    assert tiles.backlog([msgspec.structs.replace(first, behind_s=9.0)]) == tiles.backlog([]) == ""
