@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 from inference_worker.contract import meta_key
 from inference_worker.redis_access import redis_refusal, redis_trouble
 from inference_worker.settings import Settings
-from ingest.contract import posts_topic
 from ingest.kafka_access import refused_by, why_refused
 
 TIMEOUT_MS = 5_000
@@ -48,7 +47,7 @@ async def _refused_by_kafka(settings: Settings) -> str | None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=TIMEOUT_MS, **access.options())
     try:
         await admin.start()
-        (topic,) = await admin.describe_topics([posts_topic(settings.namespace)])
+        (topic,) = await admin.describe_topics([settings.posts_topic])
         if (denied := for_code(topic["error_code"])(topic["topic"])) and access.refusal(denied) is not None:
             raise denied
         await admin.find_coordinator(settings.consumer_group)

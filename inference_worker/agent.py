@@ -39,7 +39,6 @@ from ingest.contract import (
     TRACEPARENT_HEADER,
     dead_letters_topic,
     decode_place,
-    posts_topic,
 )
 from ingest.kafka_access import KafkaAccess
 from ingest.telemetry.tracing import Traces
@@ -168,7 +167,7 @@ class WorkerApp(faust.App):
 
     def partitions(self) -> list[TP]:
         """This worker's partitions of the posts, in order."""
-        topic = posts_topic(self.settings.namespace)
+        topic = self.settings.posts_topic
         return sorted(tp for tp in self.consumer.assignment() if tp.topic == topic)
 
 
@@ -204,7 +203,8 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_s,
         broker_commit_interval=COMMIT_EVERY_S,
-        consumer_auto_offset_reset="earliest",
+        # A shadow begins with what comes now: it is compared on the same posts, and need not catch up with days.
+        consumer_auto_offset_reset="latest" if settings.shadowed else "earliest",
         producer_acks=-1,
         producer_max_request_size=MAX_LETTER_BYTES,
     )
@@ -212,9 +212,7 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
     app.transport.Consumer = ChunkConsumer  # type: ignore[misc]  # declared of the class, read from the instance
     # Both topics hold posts as they came. faust makes milliseconds of it, and Kafka takes -1 for no end.
     retention = settings.post_retention_s or -0.001
-    posts = app.topic(
-        posts_topic(settings.namespace), internal=True, partitions=settings.partitions, retention=retention
-    )
+    posts = app.topic(settings.posts_topic, internal=True, partitions=settings.partitions, retention=retention)
     app.dead_letters = app.topic(
         dead_letters_topic(settings.namespace),
         internal=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from inference_worker.contract import check_namespace
 from inference_worker.redis_access import DEFAULT_URL, masked, redis_url
+from ingest.contract import posts_topic
 from ingest.kafka_access import PLAINTEXT, KafkaAccess
 from ingest.telemetry.variables import collector, health_address, log_form
 
@@ -22,6 +23,8 @@ ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch
 class Settings:
     """How a worker runs. Retention of 0 keeps for ever (replays); live namespaces count it from the last write.
 
+    shadowed: namespace whose posts a shadow reads; its results go to `namespace`, and it touches nothing else.
+
     shed_after_s, sample_least, sample_after_s: what is not scored while it is behind (see `shedding.py`); 0 seconds
     and a least share of 1 are nothing.
     health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines;
@@ -29,6 +32,7 @@ class Settings:
     """
 
     namespace: str = "live"
+    shadowed: str = ""
     kind: str = "live"
     source: str = ""
     kafka: str = "localhost:9092"
@@ -64,10 +68,12 @@ class Settings:
         env = _Reader(os.environ if environ is None else environ)
         kind = env.one_of("KIND", cls.kind, ("live", "sample", "replay"))
         keeps_all = kind == "replay"
+        namespace, shadow = check_namespace(env.text("NAMESPACE", cls.namespace)), env.text("SHADOW", "")
         return cls(
-            namespace=check_namespace(env.text("NAMESPACE", cls.namespace)),
+            namespace=shadow_of(namespace, shadow) if shadow else namespace,
+            shadowed=namespace if shadow else cls.shadowed,
             kind=kind,
-            source=env.text("SOURCE", cls.source),
+            source=env.text("SOURCE", f"shadow of {namespace}" if shadow else cls.source),
             kafka=env.text("KAFKA", cls.kafka),
             kafka_access=KafkaAccess.from_env(env.environ),
             redis=redis_url(env.environ),
@@ -97,12 +103,22 @@ class Settings:
         )
 
     @property
+    def posts_topic(self) -> str:
+        """What is scored."""
+        return posts_topic(self.shadowed or self.namespace)
+
+    @property
     def consumer_group(self) -> str:
         return f"{self.namespace}.inference-worker"
 
     def __repr__(self) -> str:
         shown = {**self.__dict__, "redis": masked(self.redis)}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def shadow_of(namespace: str, shadow: str) -> str:
+    """Namespace of a shadow's results, or ValueError."""
+    return check_namespace(f"{namespace}-{shadow}")
 
 
 class _Reader:
