@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.local import LocalStack
 from deploy.servers import free_port
-from inference_worker.contract import ALL, Counters, Prediction
+from inference_worker.contract import ALL, Counters, Keys, Prediction
 from ingest.contract import Post, posts_topic
 from tests import own_redis
 from tests.own_redis import OwnRedis
@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = "faults"
 RECOVERY_S = 120.0
+SHARDS = 2
 logger = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 EMBEDDED = pytest.mark.parametrize("stack", ["embedded"], indirect=True)
@@ -122,10 +123,15 @@ def summed(predictions: list[Prediction], topic: str) -> Counters:
 
 @pytest.fixture
 def feed(stack: LocalStack, redis: OwnRedis, tmp_path: Path) -> Iterator[Feed]:
-    """A worker has partitions, and 300 posts are settled."""
+    """A worker has partitions, and 300 posts are settled.
+
+    The marks it finds are of a longer topic of the same name, which is gone.
+    """
     behind = LocalStack(tmp_path, kafka=stack.kafka, redis=redis.url, broker=stack.broker)
     pipeline = Pipeline(behind, f"redis-faults-{next(_numbers)}", tmp_path / "runs")
-    pipeline.more = {"MOODSTREAM_ENGINE": "null", "MOODSTREAM_SHARDS": "2"}
+    pipeline.more = {"MOODSTREAM_ENGINE": "null", "MOODSTREAM_SHARDS": str(SHARDS)}
+    for shard in range(SHARDS):
+        redis.client.hset(Keys(pipeline.namespace, shard).applied, mapping=dict.fromkeys(range(4), 5000))
     pipeline.start_worker()
     pipeline.wait_for_worker()
     feed = Feed(pipeline, redis)
@@ -145,6 +151,7 @@ def test_what_a_redis_that_comes_back_empty_forgot_is_applied_again(feed: Feed) 
 @EMBEDDED
 def test_what_is_lost_by_an_older_file_is_applied_again_at_work_or_at_the_next_start(feed: Feed) -> None:
     feed.pipeline.start_worker()
+    feed.pipeline.until(lambda: len(feed.pipeline.results.workers()) == 2, "both workers have partitions", RECOVERY_S)
     copied = feed.redis.copy()
     feed.send_and_wait(200)
     feed.redis.restart_from(copied)
