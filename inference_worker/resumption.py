@@ -17,7 +17,7 @@ from inference_worker.store import Store
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 5.0
 """A rebalance does not wait any longer for Redis."""
 
 

@@ -69,6 +69,30 @@ async def test_only_what_was_acknowledged_is_committed(consumer: ChunkConsumer) 
     assert consumer._filter_committable_offsets([ONE]) == {ONE: 22}
 
 
+async def test_nothing_is_committed_that_redis_did_not_note(
+    consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[dict[TP, int]] = []
+
+    async def mark(offsets: dict[TP, int]) -> bool:
+        noted.append(offsets)
+        return False
+
+    monkeypatch.setattr(consumer, "assignment", lambda: {ONE})
+    consumer.resuming = SimpleNamespace(mark=mark)
+    assert await consumer._commit_offsets({ONE: 7, OTHER: 9}) is False
+    assert noted == [{ONE: 7}]
+    consumer.acknowledge(ONE, 6)
+    assert consumer._filter_committable_offsets([ONE]) == {ONE: 7}  # it is tried again
+
+
+async def test_acknowledgements_do_not_outlive_an_assignment(consumer: ChunkConsumer) -> None:
+    consumer.acknowledge(ONE, 199)
+    consumer.forget([ONE, OTHER])
+    consumer._committed_offset[ONE] = 50  # taken up there again
+    assert consumer._filter_committable_offsets([ONE, OTHER]) == {}
+
+
 async def test_a_broker_may_hold_a_fetch_for_a_few_milliseconds_only(consumer: ChunkConsumer) -> None:
     fetching = consumer._thread._create_worker_consumer(consumer.transport)
     assert fetching._fetch_max_wait_ms == FETCH_WAIT_MS == 20
