@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 import pytest
+from redis import Redis
 
 from inference_worker.contract import Keys, Prediction, Results
 from inference_worker.marks import Standing
@@ -54,7 +56,6 @@ async def test_a_store_that_forgot_is_noticed_at_the_first_call_and_marked_no_mo
 
 
 async def test_a_store_set_back_by_one_write_is_noticed(store: Store, predict: Predict) -> None:
-    """Also by a mark that came meanwhile from another worker."""
     keys = Keys("t", 0)
     await store.write([one for number in range(5) for one in scored(predict, number)])
     await store.redis.decr(keys.calls(store.marks.worker))
@@ -82,10 +83,6 @@ async def test_a_dead_letter_is_applied_too(store: Store) -> None:
 
 async def test_a_full_store_takes_all_of_a_call_or_nothing(store: Store, predict: Predict, store_url: str) -> None:
     """And the call is repeated until there is room."""
-    import asyncio
-
-    from redis import Redis
-
     await store.write(scored(predict, 1))
     await store.redis.config_set("maxmemory", 1)
     try:
