@@ -44,6 +44,7 @@ local prefix = ARGV[1]
 local entries, announced, worker = unpack(cmsgpack.unpack(ARGV[2]))
 -- The first write of all: a Redis that is full refuses this, and with it everything.
 local number = worker ~= '' and call('INCR', prefix .. ':calls:' .. worker)
+if number == 1 then call('EXPIRE', prefix .. ':calls:' .. worker, 86400) end -- the worker's marks renew it
 local rollup_ttl, post_ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
 local results_kept, tail_kept = tonumber(ARGV[5]), tonumber(ARGV[6])
 
