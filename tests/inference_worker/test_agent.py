@@ -150,6 +150,16 @@ def test_the_application_is_set_up_as_the_guarantees_need() -> None:
     assert isinstance(app.consumer, ChunkConsumer)
 
 
+def test_a_shadow_begins_with_what_comes_now() -> None:
+    """In a group of its own, on the topic of the namespace it shadows."""
+    settings = Settings(namespace="t-new", shadowed="t")
+    app = create_app(settings, SimpleNamespace(name="m 1"))  # type: ignore[arg-type]
+    assert (app.conf.id, app.conf.consumer_auto_offset_reset) == ("t-new.inference-worker", "latest")
+    (agent,) = app.agents.values()
+    assert agent.channel.topics == ("t.posts",)
+    assert app.dead_letters.topics == ("t-new.dead-letters",)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [

@@ -175,7 +175,7 @@ def test_a_shed_post_counts_in_its_topics_and_is_nowhere_else(store_url: str, re
     assert results.tail() == list(results.drain_results()) == []
     keys = Keys("t", 0)
     for key in (keys.receipt("x:1"), keys.rollup("hour", 20577, "tram")):
-        assert redis.ttl(key) == Settings.rollup_retention_s
+        assert 0 <= Settings.rollup_retention_s - redis.ttl(key) < 60
 
 
 def test_however_often_it_comes_it_is_shed_once(store_url: str, redis: Redis, predict: Predict) -> None:

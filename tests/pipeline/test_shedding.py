@@ -14,7 +14,7 @@ from dashboard.tiles import now
 from deploy.local import LocalStack
 from inference_worker.contract import ALL, Counters
 from ingest.contract import EDIT_STEP, Deletion, Post
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
@@ -52,6 +52,7 @@ def outrun(stack: LocalStack, pipeline: Pipeline) -> Outrun:
     return made
 
 
+@on_embedded
 def test_posts_that_outrun_the_worker_are_counted_once_and_shown_as_a_sample(outrun: Outrun) -> None:
     """One worker is killed at work, and what it had read comes again to the next."""
     worker = outrun.start_worker("tests.pipeline.slow_worker")
