@@ -17,7 +17,7 @@ from tests.pipeline.conftest import Pipeline, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-OPENINGS: Final = ("so happy with", "just saw", "really fed up with")
+OPENINGS: Final = ("so happy with", "just saw", "what a terrible disappointment,")
 POSTS: Final = 30
 
 
