@@ -1,6 +1,5 @@
 """Examples to tensors: tokens padded to the longest of the batch, pictures cropped from a cache of small arrays."""
 
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from training.datasets.example import Example
+from training.decoding import IMAGE_SIZE, decode_image
 
 if TYPE_CHECKING:
     from training.distillation import Teacher
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 96
 MAX_CHARS = 4000
-IMAGE_SIZE = 224
-RESIZE_SHORT_SIDE = 256
 MEAN = STD = 0.5
 
 
@@ -101,17 +98,6 @@ class Collator:
         if example.id not in self._images:
             self._images[example.id] = decode_image(example.image or b"")
         return self._images[example.id]
-
-
-def decode_image(image: bytes) -> NDArray[np.uint8]:
-    """Encoded file to (H, W, 3) with the short side at RESIZE_SHORT_SIDE; the serving side does the same."""
-    with Image.open(io.BytesIO(image)) as opened:
-        picture = opened.convert("RGB")
-    scale = RESIZE_SHORT_SIDE / min(picture.size)
-    width, height = (max(IMAGE_SIZE, round(side * scale)) for side in picture.size)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
 
 
 def normalise(crops: NDArray[np.uint8]) -> Tensor:

@@ -18,11 +18,12 @@ import torch
 from safetensors.numpy import save_file
 
 from training.activations import write_activations
-from training.batches import IMAGE_SIZE, MAX_CHARS, MAX_TOKENS, MEAN, RESIZE_SHORT_SIDE, STD, Collator
+from training.batches import MAX_CHARS, MAX_TOKENS, MEAN, STD, Collator
 from training.calibrate import Calibration, calibrate, choose_prior_correction
 from training.datasets.example import LABELS, Example, labels_of
 from training.datasets.mvsa import read_mvsa
 from training.datasets.tweet_sentiment import read_tweet_sentiment
+from training.decoding import IMAGE_SIZE, RESIZE_SHORT_SIDE
 from training.encoders import SMALL_IMAGE_NAME, SMALL_TEXT_NAME, small_tokenizer_file
 from training.evaluate import Confidence, ExportedModel, Logits, evidence, reports
 from training.golden import golden_rows

@@ -22,8 +22,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from training.augmentation import Augmentation
-from training.batches import MAX_CHARS, MAX_TOKENS, center_crop, decode_image, normalise
+from training.batches import MAX_CHARS, MAX_TOKENS, center_crop, normalise
 from training.datasets.example import Example, labels_of
+from training.decoding import decode_image
 from training.features import Features
 
 log = logging.getLogger(__name__)

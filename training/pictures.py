@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from training.batches import IMAGE_SIZE
 from training.datasets.example import Example, labels_of
+from training.decoding import IMAGE_SIZE
 from training.differences import interval
 from training.metrics import FloatArray, IntArray, classification_report, softmax
 

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.batches import IMAGE_SIZE, MEAN, RESIZE_SHORT_SIDE, STD, center_crop, crop, decode_image, normalise
+from training.batches import MEAN, STD, center_crop, crop, normalise
 from training.datasets.example import Example
+from training.decoding import IMAGE_SIZE, RESIZE_SHORT_SIDE, decode_image
 from training.encoders import ImageEncoder
 
 log = logging.getLogger(__name__)

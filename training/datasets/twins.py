@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from training.batches import decode_image
 from training.datasets.example import Example
+from training.decoding import decode_image
 
 _RETWEET = re.compile(r"^\s*rt\s+@\w+:?", re.IGNORECASE)
 _NOISE = re.compile(r"https?:\S*|www\.\S+|@\w+")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from training.batches import center_crop, decode_image
+from training.batches import center_crop
 from training.config import BadConfig
 from training.datasets.example import Example
+from training.decoding import decode_image
 from training.figures.drawing import BLUE, HEAT, INK, OCHRE, VIOLET, Figure, rows
 from training.figures.trained import TrainedRun, side_of
 
