@@ -58,10 +58,24 @@ def proportion_interval(part: int, whole: int) -> Interval:
 
 def macro_f1_interval(labels: IntArray, predicted: IntArray, *, classes: int) -> Interval:
     """Percentile bootstrap of posts, drawn as confusion matrices; a class that is drawn nowhere counts 0."""
+    drawn = _confusions(labels, predicted, classes)
+    either = drawn.sum(1) + drawn.sum(2)
+    return _percentiles(2 * np.diagonal(drawn, axis1=1, axis2=2) / np.maximum(1, either))
+
+
+def macro_recall_interval(labels: IntArray, predicted: IntArray, *, classes: int) -> Interval:
+    """As `macro_f1_interval`."""
+    drawn = _confusions(labels, predicted, classes)
+    return _percentiles(np.diagonal(drawn, axis1=1, axis2=2) / np.maximum(1, drawn.sum(2)))
+
+
+def _confusions(labels: IntArray, predicted: IntArray, classes: int) -> IntArray:
+    """(DRAWS, C, C), labels in rows."""
     matrix = confusion_matrix(labels, predicted, labels=range(classes))
     draws = np.random.default_rng(0).multinomial(len(labels), matrix.ravel() / len(labels), size=DRAWS)
-    drawn = draws.reshape(DRAWS, classes, classes)
-    either = drawn.sum(1) + drawn.sum(2)
-    f1 = 2 * np.diagonal(drawn, axis1=1, axis2=2) / np.maximum(1, either)
-    low, high = np.percentile(f1.mean(-1), [2.5, 97.5])
+    return draws.reshape(DRAWS, classes, classes)
+
+
+def _percentiles(of_classes: FloatArray) -> Interval:
+    low, high = np.percentile(of_classes.mean(-1), [2.5, 97.5])
     return float(low), float(high)

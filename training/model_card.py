@@ -1,8 +1,9 @@
 """MODEL_CARD.md from artifact.json alone: what the model is, how right and how sure it is, and where it fails.
 
-    python -m training card --artifact DIR --engines FILE.json
+    python -m training card --artifact DIR --engines FILE.json --traits FILE.json
 
-writes the card anew, with the figures of the engines beside (`python -m tests.benchmarks.agreement` makes FILE.json).
+writes the card anew, with what only the services can measure beside: `python -m tests.benchmarks.agreement` makes the
+file of engines, `python -m tests.benchmarks.traits` that of languages and of words in pictures.
 """
 
 import argparse
@@ -73,6 +74,10 @@ none to see (grey), and the points that costs, with paired 95 % intervals.
 
 {slices}
 
+By what the services tell of a post:
+
+{traits}
+
 Hard texts, written for this card (`training/hard_texts.toml`):
 
 {hard_texts}
@@ -112,9 +117,19 @@ _NO_ENGINES = """Not compared yet: `python -m tests.benchmarks.agreement --model
 and `python -m training card` adds it here."""
 
 
+_TOLD = """
+
+Languages are the worker's detector's, of the text alone; posts in another one abstain, whatever their score. Words are
+read off pictures with lettering as ingest reads them (off by default). Scored on the picture alone, and on it and its
+words, are posts with many words in it, as if they had no text of their own."""
+_NO_TRAITS = """Not measured yet: `python -m tests.benchmarks.traits --model DIR --mvsa … --tweets … --json` does, and
+`python -m training card` adds it here."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--engines", type=Path, help="what python -m tests.benchmarks.agreement --json printed")
+    parser.add_argument("--traits", type=Path, help="what python -m tests.benchmarks.traits --json printed")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -122,8 +137,9 @@ def run(arguments: argparse.Namespace) -> None:
     description = read_json(file)
     if "training" not in description:
         raise BadConfig(f"{file} lacks 'training', so its card cannot be made: export the model again")
-    if arguments.engines:
-        description["metrics"]["engines"] = read_json(arguments.engines)["engines"]
+    for name in ("engines", "traits"):
+        if beside := getattr(arguments, name):
+            description["metrics"][name] = _rows_of(beside, name)
     write_with_card(arguments.artifact, description)
 
 
@@ -134,6 +150,14 @@ def read_json(file: Path) -> Described:
     except (OSError, ValueError) as error:
         raise BadConfig(f"cannot read {file} ({error}): give a file of JSON") from error
     return found
+
+
+def _rows_of(file: Path, name: str) -> list[Described]:
+    found = read_json(file)
+    if name not in found:
+        raise BadConfig(f"{file} holds no '{name}': give what the benchmark of {name} printed with --json")
+    rows: list[Described] = found[name]
+    return rows
 
 
 def write_with_card(folder: Path, description: Described) -> None:
@@ -167,6 +191,7 @@ def model_card(description: Described) -> str:
         target=calibration["both"]["target_accuracy"],
         pictures=_pictures(metrics["pictures"]),
         slices=_slices(metrics["slices"]),
+        traits=_traits(metrics["traits"]) if "traits" in metrics else _NO_TRAITS,
         hard_texts=_hard_texts(metrics["hard_texts"]),
         engines=_engines(metrics["engines"]) if "engines" in metrics else _NO_ENGINES,
         torch_flips=1 - metrics["export"]["labels_equal_to_torch"],
@@ -253,6 +278,21 @@ def _slice(found: Described | None) -> str:
         return "no such rows"
     accuracy = _with_interval(found["accuracy"], found["accuracy_interval"])
     return f"{accuracy}; {_with_interval(found['macro_f1'], found['macro_f1_interval'])} ({found['rows']})"
+
+
+def _traits(rows: Sequence[Described]) -> str:
+    cells = [
+        [
+            row["data"],
+            row["trait"],
+            row["input"],
+            str(row["rows"]),
+            _with_interval(row["accuracy"], row["accuracy_interval"]),
+            _with_interval(row["macro_recall"], row["macro_recall_interval"]),
+        ]
+        for row in rows
+    ]
+    return markdown_table(["data", "posts", "scored on", "rows", "accuracy", "macro recall"], cells) + _TOLD
 
 
 def _hard_texts(by_kind: Described) -> str:

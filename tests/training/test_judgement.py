@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the train extra is not installed (torch)")
 
-from training.judgement import accuracy_interval, judged, macro_f1_interval  # noqa: E402
+from training.judgement import accuracy_interval, judged, macro_f1_interval, macro_recall_interval  # noqa: E402
 from training.metrics import softmax  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -20,16 +20,17 @@ def test_all_right_is_not_certain() -> None:
     assert accuracy_interval(labels, labels) == (pytest.approx(0.7575, abs=1e-4), 1.0)
 
 
-def test_the_interval_of_f1_is_as_wide_as_other_posts_would_make_it() -> None:
+def test_the_intervals_of_f1_and_recall_are_as_wide_as_other_posts_would_make_it() -> None:
     generator = np.random.default_rng(0)
 
     def posts() -> tuple[np.ndarray, np.ndarray]:
         labels = generator.choice(3, 450, p=[0.6, 0.1, 0.3])
         return labels, np.where(generator.random(450) < 0.7, labels, generator.integers(0, 3, 450))
 
-    told = [macro_f1_interval(*posts(), classes=3) for _ in range(20)]
-    found = [judged(labels, np.eye(3)[predicted])["macro_f1"] for labels, predicted in (posts() for _ in range(60))]
-    assert np.mean([high - low for low, high in told]) == pytest.approx(4 * np.std(found), rel=0.25)
+    for measure, interval in (("macro_f1", macro_f1_interval), ("macro_recall", macro_recall_interval)):
+        told = [interval(*posts(), classes=3) for _ in range(20)]
+        found = [judged(labels, np.eye(3)[predicted])[measure] for labels, predicted in (posts() for _ in range(60))]
+        assert np.mean([high - low for low, high in told]) == pytest.approx(4 * np.std(found), rel=0.25)
 
 
 def test_what_is_left_of_a_model_that_abstains() -> None:

@@ -29,6 +29,16 @@ ENGINE = {
     "reference_macro_f1": 0.634,
     "largest_difference": 0.0312,
 }
+TRAIT = {
+    "data": "mvsa_single test",
+    "trait": "in another language",
+    "input": "text and picture",
+    "rows": 12,
+    "accuracy": 0.5,
+    "accuracy_interval": (0.254, 0.746),
+    "macro_recall": 0.4,
+    "macro_recall_interval": (0.2, 0.6),
+}
 
 
 @pytest.fixture
@@ -65,7 +75,7 @@ def test_every_figure_of_the_card_is_the_artifacts(description: dict[str, Any]) 
     assert "| test, 450 | 76.0 | 76.0 ± 76.0 | 76.0 | 12.9 (9.1 to 16.9) | 12.9 (9.1 to 16.9) |" in card
     assert card.count("“So great.”: positive (91%), not negative") == 2 and "| sarcasm | 5 of 8 |" in card
     assert "seed 1, text lr 4e-05" in card and "in 0.2% of the labels" in card
-    assert "Not compared yet" in card
+    assert "Not compared yet" in card and "Not measured yet" in card
     assert len(card.splitlines()) < 120 and max(map(len, card.splitlines())) < 400
 
 
@@ -81,15 +91,32 @@ def test_the_engines_figures_come_into_the_card_and_the_checksums_stay_true(
     (tmp_path / "model" / "golden.json").write_text("{}")
     (tmp_path / "model" / "artifact.json").write_text(json.dumps(description))
     (tmp_path / "engines.json").write_text(json.dumps({"engines": [ENGINE]}))
-    call(monkeypatch, tmp_path / "model", "--engines", tmp_path / "engines.json")
+    (tmp_path / "traits.json").write_text(json.dumps({"traits": [TRAIT]}))
+    call(monkeypatch, tmp_path / "model", "--engines", tmp_path / "engines.json", "--traits", tmp_path / "traits.json")
     written = json.loads((tmp_path / "model" / "artifact.json").read_text())
     card = (tmp_path / "model" / "MODEL_CARD.md").read_bytes()
     assert "| mvsa_single validation, 450 | both | onnx-int8 | 99.1 | 63.1 (-0.3) | 0.0312 |" in card.decode()
-    assert written["metrics"]["engines"] == [ENGINE]
+    told = "| in another language | text and picture | 12 | 50.0 (25.4 to 74.6) | 40.0 (20.0 to 60.0) |"
+    assert f"| mvsa_single test {told}" in card.decode() and "Not measured yet" not in card.decode()
+    assert written["metrics"]["engines"] == [ENGINE] and written["metrics"]["traits"][0]["rows"] == 12
     assert written["sha256"] == {
         "MODEL_CARD.md": hashlib.sha256(card).hexdigest(),
         "golden.json": hashlib.sha256(b"{}").hexdigest(),
     }
+
+
+def test_a_file_of_another_benchmark_is_named(
+    description: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "artifact.json").write_text(json.dumps(description))
+    (tmp_path / "engines.json").write_text(json.dumps({"engines": [ENGINE]}))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, tmp_path, "--traits", tmp_path / "engines.json")
+    told = capsys.readouterr().err
+    assert "holds no 'traits': give what the benchmark of traits printed with --json" in told and told.count("\n") == 1
 
 
 def call(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: object) -> None:
