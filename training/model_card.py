@@ -62,6 +62,8 @@ Temperatures: {temperatures}. A post abstains under a confidence of {thresholds}
 on validation. ECE over 15 bins of equal mass; beside it what a perfectly calibrated model shows on as many rows by
 chance (mean; 95th percentile); `debiased` and `RMS` take that chance out (Kumar, Liang and Ma, NeurIPS 2019, for the
 mean gap and, more strictly, for its mean square).
+`moodstream evaluate --model DIR --data SET --split test --report FOLDER` draws the reliability diagram and the curve of
+risk over coverage in its report, `python -m training figure reliability coverage --artifact DIR --mvsa …` one a kind.
 
 ## Are pictures used?
 

@@ -21,6 +21,10 @@ its pupil in 25 minutes, whole posts in 7. (The teacher of 30 November left 4,00
         --tweets ../shared/data/tweet_sentiment.parquet --out inference_worker/models/default
 
 Interrupted, the same command goes on after the last whole epoch.
+
+Of --views, memes (--memotion) have none: a batch of 32 costs 2.2 s of a core so and 1.3 s with them, but six views of
+all 4,896 would first take 1,070 s of a core and 1.3 GB: as much as they spare in a dozen runs of 1,000 memes an epoch.
+--modality-dropout adds 0.2 to 0.3 s a batch.
 """
 
 import argparse
