@@ -123,7 +123,8 @@ _TOLD = """
 
 Languages are the worker's detector's, of the text alone; posts in another one abstain, whatever their score. Words are
 read off pictures with lettering as ingest reads them (off by default). Scored on the picture alone, and on it and its
-words, are posts with many words in it, as if they had no text of their own."""
+words, are posts with many words in it, as if they had no text of their own. A class none of the rows is of counts 0 in
+macro recall."""
 _NO_TRAITS = """Not measured yet: `python -m tests.benchmarks.traits --model DIR --mvsa … --tweets … --json` does, and
 `python -m training card` adds it here."""
 
