@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from inference_worker.contract import DeadLetter
+from inference_worker.redis_access import connect
 
 from . import charts, memes, model_card, queries, sources, trends
 from .alerts import history
@@ -44,7 +45,7 @@ def settings() -> Settings:
 @st.cache_resource(show_spinner=False)
 def _client(redis_url: str) -> Redis:
     """Connects on first use; one retry, so that a restarted Redis is found again without an error shown."""
-    return Redis.from_url(
+    return connect(
         redis_url,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,

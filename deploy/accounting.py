@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from deploy.errors import StackFailed
 from inference_worker.contract import Results, UnknownNamespace
-from inference_worker.redis_access import masked, redis_refusal
+from inference_worker.redis_access import connect, masked, redis_refusal
 
 if TYPE_CHECKING:
     from dashboard.parts import Parts
@@ -143,12 +143,10 @@ class Ledger:
     """
 
     def __init__(self, redis_url: str, namespace: str, parts: Parts) -> None:
-        from redis import Redis  # slow to load: not at the command's start
-
         self.found = 0
         self.idle_s = 0.0
         self._redis_url = redis_url
-        self._results = Results(Redis.from_url(redis_url), namespace)
+        self._results = Results(connect(redis_url), namespace)
         self._parts = parts
         # One thread for all of it: the C library keeps an arena a thread, and each would grow to the size of a part.
         self._thread = ThreadPoolExecutor(1, "ledger")

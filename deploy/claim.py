@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockNotOwnedError, RedisError
 
@@ -23,6 +22,7 @@ from deploy.accounting import redis_needed
 from deploy.errors import Misuse, StackFailed
 from deploy.provenance import model_of
 from inference_worker.contract import Meta, NewerResults, Results, UnknownNamespace
+from inference_worker.redis_access import connect, connect_async
 
 LEASE_S: Final = 30.0
 """So long after a replay was killed its namespace is free for others; the same run, gone on with, has it at once."""
@@ -79,7 +79,7 @@ async def claimed(redis_url: str, run: Run) -> AsyncIterator[None]:
 
     Raises Misuse if somebody does, or if it holds something else; StackFailed out of the body if the claim is lost.
     """
-    async with Redis.from_url(redis_url) as redis:
+    async with connect_async(redis_url) as redis:
         lock = Lock(redis, claim_key(run.namespace), timeout=LEASE_S, blocking=False, thread_local=False)
         with redis_needed(redis_url, AGAIN):
             await _acquire(lock, run)
@@ -126,9 +126,7 @@ async def _renew(lock: Lock, redis_url: str, namespace: str) -> None:
 
 def _enter(redis_url: str, run: Run) -> None:
     """Raises Misuse if the namespace holds something else; what it holds from now on is noted."""
-    from redis import Redis as BlockingRedis
-
-    with BlockingRedis.from_url(redis_url) as connected:
+    with connect(redis_url) as connected:
         redis: Any = connected  # redis-py types every reply as bytes or str
         mine, there = Origin.of(run), _origin(redis, run.namespace)
         if there is not None and not there.is_as(mine):

@@ -12,6 +12,7 @@ from dashboard.runs import RESULT_FILE
 from deploy.accounting import Account, Ledger, redis_needed
 from deploy.undertaking import Undertaking
 from deploy.verdict import judged
+from inference_worker.redis_access import connect
 
 if TYPE_CHECKING:
     from dashboard.parts import Parts
@@ -48,13 +49,11 @@ def write_result(
 
 def report_with_pictures(undertaking: Undertaking, redis_url: str) -> None:
     """The report for people, while the store still has the pictures."""
-    from redis import Redis
-
     from dashboard.report.examples import pictures
     from dashboard.report.render import write_report
     from inference_worker.contract import Results
 
-    with redis_needed(redis_url), Redis.from_url(redis_url) as redis:
+    with redis_needed(redis_url), connect(redis_url) as redis:
         picture_of = pictures(Results(redis, undertaking.run.namespace))
         price = undertaking.options.hourly_price
         write_report(undertaking.folder, picture_of=picture_of, price_per_machine_hour=price)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from deploy.errors import Misuse, StackFailed
 from deploy.settings import Settings
-from inference_worker.redis_access import masked, redis_refusal, redis_trouble
+from inference_worker.redis_access import connect, masked, redis_refusal, redis_trouble
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -21,8 +21,7 @@ def own_redis(settings: Settings) -> Iterator[Any]:
 
     Raises StackFailed when it does not answer, Misuse where a newer Moodstream wrote what is looked at.
     """
-    from redis import Redis  # slow to load: not at the command's start
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisError  # slow to load: not at the command's start
 
     from inference_worker.contract import NewerResults
 
@@ -30,7 +29,7 @@ def own_redis(settings: Settings) -> Iterator[Any]:
         yield None
         return
     try:
-        with Redis.from_url(
+        with connect(
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
         ) as redis:
             yield redis

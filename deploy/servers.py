@@ -17,6 +17,7 @@ from typing import Final
 
 from deploy.children import Child
 from deploy.errors import MissingPart, StackFailed
+from inference_worker.redis_access import connect_async
 from ingest.kafka_access import PLAINTEXT, KafkaAccess
 
 START_TIMEOUT_S: Final = 20.0
@@ -89,9 +90,7 @@ async def kafka_answers(bootstrap: str, access: KafkaAccess = PLAINTEXT) -> bool
 async def ask_redis(url: str) -> None:
     """PING comes back, which it does not while the server loads its file, or RedisError, OSError or ValueError is
     raised."""
-    from redis.asyncio import Redis
-
-    async with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+    async with connect_async(url, socket_connect_timeout=5, socket_timeout=5) as client:
         await client.ping()
 
 

@@ -21,7 +21,7 @@ from deploy.probing import jetstream_answers
 from deploy.servers import free_port, is_free, until_ready
 from deploy.settings import Settings
 from deploy.signals import run_until_signalled
-from inference_worker.redis_access import masked
+from inference_worker.redis_access import connect, masked
 from ingest.arguments import Request, add_column_map, add_live_arguments, speed_of
 from ingest.sources.live import LIVE
 
@@ -199,8 +199,7 @@ async def _announce(dashboard: Service, options: argparse.Namespace, settings: S
 
 async def _first_results(redis_url: str, namespace: str) -> None:
     """Says when the first post is scored: the page has numbers from then on."""
-    from redis import Redis
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisError  # slow to load: not at the command's start
 
     from inference_worker.contract import Results, UnknownNamespace  # with redis: not at the command's start
 
@@ -210,7 +209,7 @@ async def _first_results(redis_url: str, namespace: str) -> None:
         except (UnknownNamespace, RedisError):
             return 0
 
-    with Redis.from_url(redis_url) as redis:
+    with connect(redis_url) as redis:
         results = Results(redis, namespace)
         while not await asyncio.to_thread(scored):  # noqa: ASYNC110  # Redis does not call back
             await asyncio.sleep(0.2)

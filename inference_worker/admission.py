@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from inference_worker.contract import meta_key
-from inference_worker.redis_access import redis_refusal, redis_trouble
+from inference_worker.contract import Keys, meta_key
+from inference_worker.redis_access import connect_async, is_cluster, redis_refusal, redis_trouble
 from inference_worker.settings import Settings
 from ingest.kafka_access import refused_by, why_refused
 
@@ -33,11 +32,17 @@ def refusal_of(error: BaseException, settings: Settings) -> str | None:
 
 async def _refused_by_redis(settings: Settings) -> str | None:
     try:
-        async with Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as redis:
-            await redis.get(meta_key(settings.namespace))
+        async with connect_async(settings.redis, socket_timeout=5, socket_connect_timeout=5) as redis:
+            await redis.mget(_looked_at(settings))
     except (RedisError, OSError) as error:
         return redis_trouble(error, settings.redis) if redis_refusal(error) is not None else None
     return None
+
+
+def _looked_at(settings: Settings) -> list[str]:
+    """Keys of two slots, which a node refuses at once if it is a cluster's and we took it for a server of its own."""
+    meta = meta_key(settings.namespace)
+    return [meta] if is_cluster(settings.redis) else [meta, Keys(settings.namespace, 0).watermark]
 
 
 async def _refused_by_kafka(settings: Settings) -> str | None:

@@ -28,6 +28,7 @@ from inference_worker.consumer import CHUNK, Chunk, ChunkConsumer
 from inference_worker.contract import CUT_HEADER, MAX_LETTER_BYTES
 from inference_worker.pipeline import Delivered, Pipeline
 from inference_worker.predictor import Predictor
+from inference_worker.redis_access import connect_async
 from inference_worker.resumption import Resuming
 from inference_worker.settings import Settings
 from inference_worker.shedding import Backlog
@@ -68,7 +69,7 @@ class WorkerApp(faust.App):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self.redis = Redis.from_url(self.settings.redis, socket_timeout=10, socket_connect_timeout=5)
+        self.redis = connect_async(self.settings.redis, socket_timeout=10, socket_connect_timeout=5)
         self.store = Store(self.redis, self.settings, model=self.predictor.name)
         await self.store.open()
         name = f"{socket.gethostname()}-{os.getpid()}"

@@ -21,7 +21,7 @@ from inference_worker.contract import (
     decode_prediction,
     encode_prediction,
 )
-from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
+from inference_worker.script import FIRST_BLOB, SCRIPT, arguments, named
 from ingest.contract import Label
 
 TRIES: Final = 20
@@ -125,5 +125,5 @@ def _amend(results: Results, before: bytes, after: Prediction, correction: bytes
         FIRST_BLOB + 1,
         FIRST_BLOB + 2 if correction is not None else None,
     )
-    (outcome,) = results.redis.register_script(SCRIPT)(keys=[keys.counters], args=arguments(keys, [entry], blobs))
+    (outcome,) = results.redis.register_script(SCRIPT)(keys=named(keys), args=arguments(keys, [entry], blobs))
     return bool(outcome == b"amended")

@@ -308,6 +308,11 @@ class Keys:
         return f"{self.prefix}:calls:{worker}"
 
     @property
+    def never(self) -> str:
+        """A key that is never there; see `script.named`."""
+        return f"{self.prefix}:never"
+
+    @property
     def watermark(self) -> str:
         return f"{self.prefix}:watermark"
 

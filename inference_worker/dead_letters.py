@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from inference_worker.contract import CUT_HEADER, MAX_LETTER_BYTES, DeadLetter, Results, name_of_letter, shard_of
-from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
+from inference_worker.script import FIRST_BLOB, SCRIPT, arguments, named
 from ingest.contract import (
     PLACE_HEADER,
     RUN_HEADER,
@@ -228,6 +228,6 @@ def _handle(
     entry = (7, name, outcome, *position, before.run, FIRST_BLOB, new, is_released)
     blobs = [msgspec.msgpack.encode(letter) for letter in (before, after) if letter is not None]
     (answer,) = results.redis.register_script(SCRIPT)(
-        keys=[keys.counters], args=arguments(keys, [entry], blobs, rollups_live_s=rollup_retention_s)
+        keys=named(keys), args=arguments(keys, [entry], blobs, rollups_live_s=rollup_retention_s)
     )
     return bool(answer == outcome.encode())

@@ -1,6 +1,7 @@
 -- Writes one micro-batch of one shard, atomically and exactly once in effect.
 --
 -- KEYS[1]  the shard's counters key (its hash tag routes the call; every other key shares the tag)
+-- KEYS[2]  a key that never is, so that no call runs while the shard moves between nodes (see script.py)
 -- ARGV[1]  key prefix `{namespace:shard}`
 -- ARGV[2]  MessagePack of {entries, announced, worker}: minute since the epoch → topic → what the posts of the call add
 --          to it if all of them are new; who calls, or ''. Entries are positional:

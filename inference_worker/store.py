@@ -36,7 +36,7 @@ from inference_worker.errors import StoreUnavailable
 from inference_worker.marks import Marks
 from inference_worker.marks import Standing as ShardStanding
 from inference_worker.redis_access import redis_trouble
-from inference_worker.script import FIRST_BLOB, SCRIPT, arguments
+from inference_worker.script import FIRST_BLOB, SCRIPT, arguments, named
 from inference_worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -199,12 +199,13 @@ class Store:
         by_shard: dict[int, list[int]] = defaultdict(list)
         for index, (post_id, _, _) in enumerate(posts):
             by_shard[shard_of(post_id, len(self._shards))].append(index)
-        pipeline = self.redis.pipeline(transaction=False)
-        for shard, indices in by_shard.items():
-            pipeline.mget([self._shards[shard].receipt(posts[index][0]) for index in indices])
+        asked = [
+            self.redis.mget([self._shards[shard].receipt(posts[index][0]) for index in indices])
+            for shard, indices in by_shard.items()
+        ]
         answers: list[Standing] = ["new"] * len(posts)
         try:
-            found = await pipeline.execute()
+            found = await asyncio.gather(*asked)
         except (RedisError, OSError):
             return answers
         for indices, receipts in zip(by_shard.values(), found, strict=True):
@@ -285,7 +286,7 @@ class Store:
         while True:
             before = self.marks.number(keys)
             try:
-                outcomes: list[Any] = await self._script(keys=[keys.counters], args=args)
+                outcomes: list[Any] = await self._script(keys=named(keys), args=args)
             except (RedisError, OSError) as error:
                 if not _may_pass(error):
                     raise

@@ -126,14 +126,14 @@ async def _grant(kafka: str, rights: list[list[str]]) -> None:
 async def opened(folder: Path, namespace: str, stack: AsyncExitStack) -> Secured:
     """Starts both, and grants every user its rights in `namespace`."""
     secured = Secured(folder)
-    _write_certificates(folder)
+    write_certificates(folder)
     await _start_redis(secured, namespace, stack)
     await _start_kafka(secured, stack)
     await _grant(secured.plain_kafka, secured.rights(namespace))
     return secured
 
 
-def _write_certificates(folder: Path) -> None:
+def write_certificates(folder: Path) -> None:
     authority, now = trustme.CA(), datetime.now(UTC)
     authority.cert_pem.write_to_path(folder / "ca.pem")
     trustme.CA().cert_pem.write_to_path(folder / "other-ca.pem")
@@ -160,13 +160,19 @@ async def _start_kafka(secured: Secured, stack: AsyncExitStack) -> None:
     secured.kafka, secured.expired_kafka = (f"localhost:{port}" for port in ports.values())
 
 
-async def _start_redis(secured: Secured, namespace: str, stack: AsyncExitStack) -> None:
+def write_rights(folder: Path, namespace: str) -> Path:
+    """The ACL file for Redis of the users whose passwords lie in the folder."""
     rights = subprocess.run(
-        [RIGHTS / "redis-acl.sh", secured.folder / "passwords", namespace], check=True, capture_output=True, text=True
+        [RIGHTS / "redis-acl.sh", folder / "passwords", namespace], check=True, capture_output=True, text=True
     )
-    acl = secured.folder / "users.acl"
+    acl = folder / "users.acl"
     # The plain port is this test's own: it starts open, for the check that the server answers, and looks at ACL LOG.
     acl.write_text(rights.stdout.replace("user default off", "user default on nopass ~* &* +@all"))
+    return acl
+
+
+async def _start_redis(secured: Secured, namespace: str, stack: AsyncExitStack) -> None:
+    acl = write_rights(secured.folder, namespace)
     for name in ("server", "expired"):
         pem, port = secured.folder / f"{name}.pem", free_port()
         tls = ("--tls-port", str(port), "--tls-cert-file", str(pem), "--tls-key-file", str(pem))

@@ -51,7 +51,7 @@ class Ledger:
 
     def release(self) -> None:
         """Lets a standby take over at once."""
-        with self.redis.pipeline() as pipeline:
+        with self.redis.pipeline(transaction=True) as pipeline:
             try:
                 pipeline.watch(self.keys.lock)
                 if pipeline.get(self.keys.lock) == self.token:
@@ -70,7 +70,7 @@ class Ledger:
         unmuted = self._unmuted(outcome, {rule.name: rule for rule in rules})
         notifications = [notification for notification in unmuted if notification.sink in sinks]
         room = max(OUTBOX_KEPT - int(self.redis.hlen(self.keys.outbox)), 0)
-        with self.redis.pipeline() as pipeline:
+        with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.watch(self.keys.lock)
             if pipeline.get(self.keys.lock) != self.token:
                 raise LockLost("another instance evaluates this namespace now")
@@ -127,7 +127,7 @@ class Ledger:
         active = self.redis.smembers(self.keys.active)
         old = [name for name in self.redis.zrange(self.keys.by_time, 0, surplus - 1) if name not in active]
         if old:
-            pipeline = self.redis.pipeline()
+            pipeline = self.redis.pipeline(transaction=True)
             pipeline.zrem(self.keys.by_time, *old)
             pipeline.hdel(self.keys.alerts, *old)
             pipeline.hdel(self.keys.seen, *old)

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from inference_worker.contract import ALL, NewerResults, Results, UnknownNamespace
-from inference_worker.redis_access import redis_refusal
+from inference_worker.redis_access import connect, redis_refusal
 
 from .delivery import Delivery
 from .errors import BadRules, BadSettings, LockLost
@@ -115,7 +115,7 @@ async def run(settings: AlertSettings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    redis = Redis.from_url(settings.redis_url, socket_timeout=_STORE_TIMEOUT_S, socket_connect_timeout=_STORE_TIMEOUT_S)
+    redis = connect(settings.redis_url, socket_timeout=_STORE_TIMEOUT_S, socket_connect_timeout=_STORE_TIMEOUT_S)
     async with webhook_client() as client:
         sinks: dict[str, Sink] = {"log": LogSink()}
         if settings.webhook_url is not None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar, get_args
 
-from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from deploy.checks.finding import CannotTell, Check, Deployment, Finding, fail, of_bytes, ok, warn
+from deploy.checks.finding import CannotTell, Check, Deployment, Finding, Level, fail, of_bytes, ok, warn
 from inference_worker.contract import Keys, NewerResults, Results, UnknownNamespace
-from inference_worker.redis_access import masked, redis_refusal
-from inference_worker.script import SCRIPT, arguments
+from inference_worker.redis_access import connect, is_cluster, masked, redis_refusal
+from inference_worker.script import SCRIPT, arguments, named
 
 TIMEOUT_S: Final = 5.0
 OLDEST: Final = 7
@@ -22,11 +22,14 @@ SKEW_TOLD_S: Final = 1.0
 SKEW_MOST_S: Final = 60.0
 ALMOST_FULL: Final = 0.80
 FULL: Final = 0.95
+LEVELS: Final = get_args(Level)
+
+T = TypeVar("T")
 
 
 def server(deployment: Deployment) -> Finding:
     try:
-        info = _info(deployment, "server")
+        infos = _infos(deployment, "server")
     except CannotTell as error:
         if error.finding.level == "warn":
             raise
@@ -34,7 +37,7 @@ def server(deployment: Deployment) -> Finding:
             return fail(f"{masked(deployment.worker.redis)} refuses: {refused.problem}", refused.remedy)
         found = f"{masked(deployment.worker.redis)} does not answer ({error.__cause__})"
         return fail(found, "start it, or let MOODSTREAM_REDIS name it")
-    return judged_server(info, masked(deployment.worker.redis))
+    return _worst(infos, partial(judged_server, address=masked(deployment.worker.redis)))
 
 
 def judged_server(info: Mapping[str, Any], address: str) -> Finding:
@@ -44,12 +47,18 @@ def judged_server(info: Mapping[str, Any], address: str) -> Finding:
     found = f"{name} {number}, {mode}, at {address}"
     if name == "Redis" and int(number.partition(".")[0]) < OLDEST:
         return fail(found, f"use Redis {OLDEST} or newer, or Valkey")
+    if mode == "cluster" and not is_cluster(address):
+        return fail(found, "begin MOODSTREAM_REDIS with redis-cluster:// or rediss-cluster://")
     return ok(found)
 
 
 def eviction(deployment: Deployment) -> Finding:
     """An evicted receipt would let its post count twice."""
-    policy = str(_info(deployment, "memory")["maxmemory_policy"])
+    return _worst(_infos(deployment, "memory"), judged_eviction)
+
+
+def judged_eviction(info: Mapping[str, Any]) -> Finding:
+    policy = str(info["maxmemory_policy"])
     if policy != "noeviction":
         remedy = "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf: an evicted receipt counts twice"
         return fail(f"maxmemory-policy is {policy}", remedy)
@@ -58,7 +67,10 @@ def eviction(deployment: Deployment) -> Finding:
 
 def memory(deployment: Deployment) -> Finding:
     """A full one refuses writes, and workers wait."""
-    info = _info(deployment, "memory")
+    return _worst(_infos(deployment, "memory"), judged_memory)
+
+
+def judged_memory(info: Mapping[str, Any]) -> Finding:
     used, limit = int(info["used_memory"]), int(info["maxmemory"])
     most = limit or int(info.get("total_system_memory") or 0)
     found = f"{of_bytes(used)} used" + (f" of {of_bytes(most)}" if most else "") + ("" if limit else ", no maxmemory")
@@ -70,7 +82,10 @@ def memory(deployment: Deployment) -> Finding:
 
 
 def persistence(deployment: Deployment) -> Finding:
-    info = _info(deployment, "persistence")
+    return _worst(_infos(deployment, "persistence"), judged_persistence)
+
+
+def judged_persistence(info: Mapping[str, Any]) -> Finding:
     if info.get("rdb_last_bgsave_status") == "err":
         return fail("the last snapshot failed: Redis may refuse writes", "see its log; most often its disk is full")
     if not int(info["aof_enabled"]):
@@ -115,7 +130,7 @@ def script(deployment: Deployment) -> Finding:
     keys = Keys(deployment.worker.namespace, 0)
     with redis_of(deployment) as redis:
         try:
-            redis.register_script(SCRIPT)(keys=[keys.counters], args=arguments(keys, []))
+            redis.register_script(SCRIPT)(keys=named(keys), args=arguments(keys, []))
         except RedisError as error:
             if isinstance(error, RedisConnectionError | RedisTimeoutError):
                 raise
@@ -127,10 +142,19 @@ def script(deployment: Deployment) -> Finding:
 def clock(deployment: Deployment) -> Finding:
     """Retention is reckoned by Redis, event times by the sources and this machine."""
     with redis_of(deployment) as redis:
-        redis.ping()  # connected: now an answer takes one round trip
-        began_s = deployment.clock_s()
-        seconds, microseconds = redis.time()
-        ended_s = deployment.clock_s()
+        if not is_cluster(deployment.worker.redis):
+            return judged_clock(deployment, redis)
+        return _worst(
+            {node.name: redis.get_redis_connection(node) for node in redis.get_primaries()},
+            partial(judged_clock, deployment),
+        )
+
+
+def judged_clock(deployment: Deployment, redis: Any) -> Finding:
+    redis.ping()  # connected: now an answer takes one round trip
+    began_s = deployment.clock_s()
+    seconds, microseconds = redis.time()
+    ended_s = deployment.clock_s()
     skew_s = (began_s + ended_s) / 2 - (seconds + microseconds / 1e6)
     found = f"{abs(skew_s):.3f} s {'ahead of' if skew_s > 0 else 'behind'} Redis"
     if abs(skew_s) - (ended_s - began_s) / 2 <= SKEW_TOLD_S:
@@ -143,9 +167,7 @@ def clock(deployment: Deployment) -> Finding:
 def redis_of(deployment: Deployment) -> Iterator[Any]:
     """Raises CannotTell if it does not answer, or refuses. (redis-py types every reply as bytes or str.)"""
     try:
-        with Redis.from_url(
-            deployment.worker.redis, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S
-        ) as redis:
+        with connect(deployment.worker.redis, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S) as redis:
             yield redis
     except NoPermissionError as error:
         allowed = "let the user of MOODSTREAM_REDIS do that, or run the doctor as one who may"
@@ -154,10 +176,21 @@ def redis_of(deployment: Deployment) -> Iterator[Any]:
         raise CannotTell(fail("unknown, as Redis does not answer", "see the check `redis`")) from error
 
 
-def _info(deployment: Deployment, section: str) -> Mapping[str, Any]:
+def _infos(deployment: Deployment, section: str) -> Mapping[str, Mapping[str, Any]]:
+    """By the server's address: of a cluster, those of all nodes."""
+    url = deployment.worker.redis
     with redis_of(deployment) as redis:
-        found: Mapping[str, Any] = redis.info(section)
-        return found
+        if not is_cluster(url):
+            return {masked(url): redis.info(section)}
+        return {node.name: redis.get_redis_connection(node).info(section) for node in redis.get_nodes()}
+
+
+def _worst(of: Mapping[str, T], judge: Callable[[T], Finding]) -> Finding:
+    """What is amiss with one of several servers is told with its address."""
+    found = {address: judge(one) for address, one in of.items()}
+    address = max(found, key=lambda address: LEVELS.index(found[address].level))
+    level, what, remedy = found[address]
+    return Finding(level, f"{address}: {what}" if len(found) > 1 and level != "ok" else what, remedy)
 
 
 CHECKS: Final = (

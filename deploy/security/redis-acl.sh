@@ -25,7 +25,8 @@ user() { # USER RULES…
 # A namespace's own keys are {NS}:…, those of its shards {NS:0}:…, {NS:1}:…
 own="{$namespace}:" shards="{$namespace:"
 # Clients also tell their name by CLIENT SETINFO, which older Redis does not know; they go on where it is refused.
-connecting='+ping +select +time'
+# The last three are asked of a cluster alone.
+connecting='+ping +select +time +command +cluster|slots +asking'
 reading="$connecting +@read -@dangerous"
 scripts='+evalsha +eval +script|load'
 # What store.lua writes.

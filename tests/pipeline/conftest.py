@@ -19,11 +19,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from redis import Redis
 
 from deploy.accounting import settled
 from deploy.local import LocalStack, Service
 from inference_worker.contract import LABELS, Prediction, Results, UnknownNamespace
+from inference_worker.redis_access import connect
 from ingest.contract import RUN_HEADER, Record, encode, posts_topic, record_key
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -102,7 +102,7 @@ class Pipeline:
 
     def __init__(self, stack: LocalStack, namespace: str, runs: Path) -> None:
         self.stack, self.namespace, self.runs = stack, namespace, runs
-        self.redis = Redis.from_url(stack.redis)
+        self.redis: Any = connect(stack.redis)
         self.results = Results(self.redis, namespace)
         self.workers: list[Service] = []
         self.more: dict[str, str] = {}
