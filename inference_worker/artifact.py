@@ -11,13 +11,14 @@ import hashlib
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from tokenizers import Tokenizer
 
 from inference_worker.contract import LABELS, Distribution
 from inference_worker.engines import whole_numbers
+from inference_worker.engines.fixed import FixedEngine
 from inference_worker.engines.null import NullEngine
 from inference_worker.engines.onnx import OnnxEngine
 from inference_worker.errors import ArtifactError
@@ -30,6 +31,8 @@ SCHEMA = 2
 UNTOLD_TOLERANCE = 0.05
 """For an engine that is younger than the artifact; a probability moves by 0.007 in the mean when rows become bytes."""
 KINDS = ("text", "caption", "image", "both")
+
+MODELLESS: Final = {engine.name: engine for engine in (NullEngine, FixedEngine)}
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def load(directory: Path, *, engine: str = "onnx", threads: int = 0) -> Predicto
 
     engine: `onnx` multiplies whole numbers where the processor does so exactly, and floats elsewhere; `onnx-int8` and
     `onnx-float32` insist on one of the two; `torch` (products in float16) and `torch-float32` need a GPU,
-    `torch-cpu` is the latter without one; `null` answers without a model.
+    `torch-cpu` is the latter without one; `null` answers without a model, `fixed` does so in a known time.
     Raises ArtifactError naming the directory, what is wrong, and what to do.
     """
     manifest = read_manifest(directory)
@@ -79,14 +82,14 @@ def load(directory: Path, *, engine: str = "onnx", threads: int = 0) -> Predicto
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     rows, columns = manifest.image.grid
     runner: Engine
-    if engine == NullEngine.name:
-        runner = NullEngine(rows * columns)
+    if engine in MODELLESS:
+        runner = MODELLESS[engine](rows * columns)
     elif engine.startswith("torch"):
         runner = _torch(directory, engine, manifest.text.max_tokens)
     else:
         runner = _onnx(directory, engine, threads)
     predictor = Predictor(
-        name="null" if engine == NullEngine.name else f"{manifest.name} {manifest.version}",
+        name=engine if engine in MODELLESS else f"{manifest.name} {manifest.version}",
         engine=runner,
         preprocessor=Preprocessor(tokenizer, manifest.text, manifest.image),
         calibration=Calibration(
@@ -96,8 +99,8 @@ def load(directory: Path, *, engine: str = "onnx", threads: int = 0) -> Predicto
         label_order=[manifest.labels.index(label) for label in LABELS],
         languages=Languages(manifest.languages),
     )
-    if engine == NullEngine.name:
-        logger.warning("engine null: no model answers, and the golden rows are not replayed")
+    if engine in MODELLESS:
+        logger.warning("engine %s: no model answers, and the golden rows are not replayed", engine)
     else:
         predictor.golden_deviation = _replay_golden_rows(directory, predictor)
     return predictor

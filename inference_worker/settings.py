@@ -16,7 +16,7 @@ from ingest.telemetry.variables import collector, health_address, log_form
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 DAY_S = 86_400
-ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch-cpu", "null")
+ENGINES = ("onnx", "onnx-int8", "onnx-float32", "torch", "torch-float32", "torch-cpu", "null", "fixed")
 
 
 @dataclass(frozen=True, kw_only=True)

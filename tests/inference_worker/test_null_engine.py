@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime
 
 import pytest
 
 from inference_worker.artifact import load
 from inference_worker.contract import LABELS, most_likely
+from inference_worker.engines.fixed import CALL_S, ITEM_S
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Post
 from ingest.media.sanitize import make_safe
@@ -29,6 +31,15 @@ def test_it_says_that_golden_rows_are_not_replayed(caplog: pytest.LogCaptureFixt
         predictor = load(DEFAULT_MODEL, engine="null")
     assert "the golden rows are not replayed" in caplog.text
     assert (predictor.name, predictor.engine.name) == ("null", "null")
+
+
+def test_the_fixed_engine_gives_the_same_answers_in_its_time() -> None:
+    null, fixed = load(DEFAULT_MODEL, engine="null"), load(DEFAULT_MODEL, engine="fixed")
+    examples = [null.prepare(post(text)) for text in TEXTS]
+    began_s = time.monotonic()
+    assert fixed.predict(examples) == null.predict(examples)
+    assert time.monotonic() - began_s >= CALL_S + len(examples) * ITEM_S
+    assert (fixed.name, fixed.engine.name) == ("fixed", "fixed")
 
 
 def test_answers_are_the_posts_own_and_all_classes_occur() -> None:

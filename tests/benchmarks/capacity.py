@@ -1,0 +1,264 @@
+"""The capacity model held against measurements: what `deploy/queueing.py` predicts, and what real workers then do.
+
+Each point is a number of worker processes on one engine: `fixed` (a known time a batch) and the real one on processors.
+The posts are in Kafka before the workers start, so that nobody waits for posts; throughput is counted where all workers
+are busy. What goes into a prediction is measured in the same run: processor seconds of a worker beside its engine, of
+the store, and of the real engine by the size of its batches; and the share of the cores that other programs leave, by
+two spinning processes just before and after. Rounds are interleaved, and medians are compared.
+
+    python -m tests.benchmarks.capacity --json [--quick] [--rounds N] [--posts N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from redis import Redis
+
+from deploy.local import LocalStack, Service, open_stack
+from deploy.queueing import Lane, Rates, arrivals, simulate
+from inference_worker.contract import Keys, Results, UnknownNamespace
+from inference_worker.engines.fixed import CALL_S, ITEM_S
+from ingest.contract import Post, encode, posts_topic
+from tests.benchmarks.worker.feed import made_up_text
+from tests.benchmarks.worker.usage import cpu_seconds
+
+PARTITIONS: Final = 16
+BATCH: Final = 64
+FIRST, LAST = 0.2, 0.7
+"""Shares of the posts between which throughput is counted: all workers are busy then."""
+TIMEOUT_S: Final = 300.0
+SPIN: Final = "import time; e = time.time() + 2\nwhile time.time() < e: pass\nprint(time.process_time())"
+SIZES: Final = (16, 64)
+"""Texts in the batches by which the real engine's time is told."""
+REPEATS: Final = 5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of some workers on one engine: posts a second, and processor seconds a post."""
+
+    throughput: float
+    worker_cpu_s: float
+    store_cpu_s: float
+    cores: float
+
+
+def cores_left() -> float:
+    """What other programs leave of this machine's cores to two processes that want them."""
+    count = os.cpu_count() or 1
+    spinning = [subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return sum(float(one.communicate()[0]) for one in spinning) / 2
+
+
+def bare_engine_s() -> list[float]:
+    """Processor seconds of a batch of each of SIZES on the real engine, padded as the worker pads."""
+    from inference_worker.artifact import load
+    from inference_worker.settings import DEFAULT_MODEL
+
+    predictor, texts = load(DEFAULT_MODEL, engine="onnx"), posts_of(SIZES[-1])
+    examples = [predictor.prepare(one, code) for one, code in zip(texts, predictor.encode(texts), strict=True)]
+    examples.sort(key=lambda example: example.tokens)
+    found = []
+    for size in SIZES:
+        took_s = []
+        for _ in range(REPEATS):
+            began_s = time.process_time()
+            for first in range(0, len(examples), size):
+                predictor.predict(examples[first : first + size])
+            took_s.append((time.process_time() - began_s) * size / len(examples))
+        found.append(statistics.median(took_s))
+    return found
+
+
+def engine_cpu_s() -> tuple[float, float]:
+    """The same in a process of its own: core seconds of a batch, and of each text in it."""
+    command = [sys.executable, "-m", "tests.benchmarks.capacity", "--bare"]
+    few, many = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    item_s = (many - few) / (SIZES[1] - SIZES[0])
+    return max(many - SIZES[1] * item_s, 0.0), item_s
+
+
+def posts_of(count: int) -> list[Post]:
+    chance, now = random.Random(count), datetime.now(UTC)
+    return [
+        Post(
+            id=f"t:{number}",
+            source="t",
+            created_at=now - timedelta(seconds=number),
+            ingested_at=now,
+            text=made_up_text(chance),
+        )
+        for number in range(count)
+    ]
+
+
+class Bench:
+    """Runs points on a stack; each in a namespace of its own."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self.stack, self._number = stack, 0
+        self.redis: Any = Redis.from_url(stack.redis)
+
+    async def point(self, engine: str, workers: int, posts: int) -> Measured:
+        """Sends all, starts the workers, and looks at when each post was written."""
+        self._number += 1
+        namespace = f"capacity-{self._number}"
+        await self._send(namespace, posts)
+        left = [await asyncio.to_thread(cores_left)]
+        services = [self._start(namespace, engine, number) for number in range(workers)]
+        pids = [service.child.pid for service in services]
+        store = [self.stack.store.pid] if self.stack.store is not None else []
+        try:
+            first = await self._written(namespace, FIRST * posts)
+            before, store_before = cpu_seconds(pids), cpu_seconds(store)
+            last = await self._written(namespace, LAST * posts)
+            worker_s, store_s = cpu_seconds(pids) - before, cpu_seconds(store) - store_before
+            await self._written(namespace, posts)
+        finally:
+            for service in services:
+                await service.child.stop()
+                self.stack.services.remove(service)
+        left.append(await asyncio.to_thread(cores_left))
+        throughput = self._throughput(namespace)
+        return Measured(throughput, worker_s / (last - first), store_s / (last - first), statistics.mean(left))
+
+    async def _send(self, namespace: str, posts: int) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.kafka)
+        await admin.start()
+        await admin.create_topics([NewTopic(posts_topic(namespace), PARTITIONS, 1)])
+        await admin.close()
+        async with AIOKafkaProducer(bootstrap_servers=self.stack.kafka, acks="all", linger_ms=5) as producer:
+            for number, one in enumerate(posts_of(posts)):
+                await producer.send(posts_topic(namespace), value=encode(one), partition=number % PARTITIONS)
+
+    def _start(self, namespace: str, engine: str, number: int) -> Service:
+        told = {
+            "MOODSTREAM_NAMESPACE": namespace,
+            "MOODSTREAM_KIND": "replay",
+            "MOODSTREAM_ENGINE": engine,
+            "MOODSTREAM_PARTITIONS": str(PARTITIONS),
+        }
+        return self.stack.run(
+            f"{namespace}-{number}", "inference_worker", environment=told, keep_running=False, stop_timeout_s=30
+        )
+
+    async def _written(self, namespace: str, least: float) -> int:
+        results, deadline = Results(self.redis, namespace), time.monotonic() + TIMEOUT_S
+        while (count := _settled(results)) < least:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{count} of {least:.0f} posts in {TIMEOUT_S:.0f} s: see {self.stack.log_dir}")
+            await asyncio.sleep(0.05)
+        return count
+
+    def _throughput(self, namespace: str) -> float:
+        """Entries of the results stream are numbered by the store's time."""
+        ids = [entry_id for entry_id, _ in self.redis.xrange(Keys(namespace, 0).results)]
+        times_s = sorted(int(entry_id.split(b"-")[0]) / 1000 for entry_id in ids)
+        begin, end = int(FIRST * len(ids)), int(LAST * len(ids))
+        return (end - begin) / (times_s[end] - times_s[begin])
+
+
+def _settled(results: Results) -> int:
+    try:
+        return results.counters().get("scored", 0)
+    except UnknownNamespace:
+        return 0
+
+
+def predicted(rates: Rates, workers: int, posts: int, cores: float) -> float:
+    of = arrivals(posts, 0.0, rates.lanes, workers, PARTITIONS, seed=1)
+    return simulate(rates, of, cores=cores).throughput(FIRST, LAST)
+
+
+def rates_of(engine: str, host_s: float, store_s: float, bare: tuple[float, float]) -> Rates:
+    call_s, item_s = (CALL_S, ITEM_S) if engine == "fixed" else bare
+    lane = Lane(share=1.0, call_s=call_s, item_s=item_s, most=BATCH)
+    threads = 0 if engine == "fixed" else os.cpu_count() or 1
+    return Rates(lanes={"text": lane}, threads=threads, host_s=host_s, store_call_s=0.0, store_post_s=store_s)
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    points = [("null", 1), *(("fixed", workers) for workers in (1, 2, 4)), *(("onnx", workers) for workers in (1, 2))]
+    found: dict[tuple[str, int], list[Measured]] = {point: [] for point in points}
+    bare: list[tuple[float, float]] = []
+    async with open_stack() as stack:
+        bench = Bench(stack)
+        for number in range(options.rounds):
+            bare.append(await asyncio.to_thread(engine_cpu_s))
+            for engine, workers in points:
+                posts = {"null": 2, "fixed": workers, "onnx": 1}[engine] * options.posts
+                found[engine, workers].append(one := await bench.point(engine, workers, posts))
+                print(f"round {number + 1}: {engine} x {workers}: {one}", file=sys.stderr)  # noqa: T201
+    return judged(found, [*map(statistics.median, zip(*bare, strict=True))], options.posts)
+
+
+def judged(found: dict[tuple[str, int], list[Measured]], bare: Sequence[float], posts: int) -> dict[str, Any]:
+    """Each point's prediction from what its peers cost, beside its measurement."""
+    null = found.pop(("null", 1))
+    host_s = statistics.median(one.worker_cpu_s for one in null)
+    store_s = statistics.median(one.store_cpu_s for one in null)
+    rows = []
+    for (engine, workers), runs in found.items():
+        rates = rates_of(engine, host_s, store_s, (bare[0], bare[1]))
+        cores = statistics.median(one.cores for one in runs)
+        model = predicted(rates, workers, posts * workers, cores)
+        throughput = statistics.median(one.throughput for one in runs)
+        rows.append(
+            {
+                "engine": engine,
+                "workers": workers,
+                "measured_posts_per_s": round(throughput, 1),
+                "predicted_posts_per_s": round(model, 1),
+                "off": round(model / throughput - 1, 3),
+                "cores_left": round(cores, 2),
+                "runs": [asdict(one) for one in runs],
+            }
+        )
+    return {
+        "host_ms": 1000 * host_s,
+        "store_us": 1e6 * store_s,
+        "engine_ms": {"batch": 1000 * bare[0], "text": 1000 * bare[1]},
+        "points": rows,
+        "within_15_percent": all(abs(row["off"]) <= 0.15 for row in rows),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--posts", type=int, default=1500, help="of a worker on the engine that takes a known time")
+    parser.add_argument("--quick", action="store_true", help="one round of few posts")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.bare:
+        print(json.dumps(bare_engine_s()))  # noqa: T201
+        return
+    if options.quick:
+        options.rounds, options.posts = 1, 600
+    answer = asyncio.run(measure(options))
+    if options.json:
+        print(json.dumps(answer))  # noqa: T201
+        return
+    for row in answer["points"]:
+        print(f"{row['engine']} x {row['workers']}: measured {row['measured_posts_per_s']}/s, "  # noqa: T201
+              f"predicted {row['predicted_posts_per_s']}/s, {row['off']:+.1%}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
