@@ -41,16 +41,17 @@ class Costs:
     text_share: float = 0.7
     host_text_s: float = 0.00030
     """A worker without a model does 3,340 texts a second."""
-    host_picture_s: float = 0.0008
+    host_picture_s: float = _assumed(0.0008)
     """More, of a post with a picture: to unpack it."""
-    store_call_s: float = 0.00015
+    store_call_s: float = _assumed(0.00015)
     store_post_s: float = 0.000033
     """26,900 results a second in calls of 64."""
     ingest_s: float = 1 / 9_100 + 1 / 28_900
     """A core reads a stream and tags with 1,000 topics."""
     ingest_picture_s: float = 0.0043
-    record_bytes: float = 700.0
-    picture_bytes: float = 20_000.0
+    record_bytes: float = _assumed(700.0)
+    picture_bytes: float = _assumed(20_000.0)
+    """As ingest sends them: RGB JPEG, short side 256."""
     receipt_bytes: float = 600.0
     """255, and its place in its author's index (796 of an author's first post); for as long as the rollups."""
     post_bytes: float = 1_330.0
