@@ -61,7 +61,11 @@ class Measured:
 def cores_left() -> float:
     """What other programs leave of this machine's cores to two processes that want them."""
     count = os.cpu_count() or 1
-    spinning = [subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    # In sessions of their own, as workers are: Linux shares processors among sessions before processes.
+    spinning = [
+        subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE, text=True, start_new_session=True)
+        for _ in range(count)
+    ]
     return sum(float(one.communicate()[0]) for one in spinning) / 2
 
 
