@@ -229,9 +229,7 @@ def pictures(namespace: str, posts: list[Prediction]) -> dict[str, bytes]:
 def correct(namespace: str, post: Prediction) -> None:
     """Correct me: the class a person gives the post; choosing it again takes it back."""
     key = f"correct-{cards.mark(post.id)}"
-    if (
-        st.session_state.get(key) != post.correction
-    ):  # a value set sends the control back: a click made meanwhile is lost
+    if st.session_state.get(key) != post.correction:  # a value set sends the control back, and a click with it
         st.session_state[key] = post.correction
     st.segmented_control(
         "Correct me",
