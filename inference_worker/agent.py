@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, cast
 
 import faust
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP, Message
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 STATE_EVERY_S = 2.0
 COMMIT_EVERY_S = 1.0
 DEAD_LETTER_RETRY_S = 1.0
+LEAVE_TIMEOUT_S = 8.0
+"""For committing and leaving the group, after the drain: a broker that is away never answers."""
 NO_RUN = "none"
 EXIT_STALLED = 3
 EXIT_FAILED = 4
@@ -85,6 +87,15 @@ class WorkerApp(faust.App):
 
             serving = serve(WorkerMetrics(self), self.settings.health, variable="MOODSTREAM_WORKER_HEALTH")
             await self.observed.enter_async_context(serving)
+
+    async def stop(self) -> None:
+        """In bounded time: nothing is lost by ending unheard, as what is not committed is read again."""
+        deadline_s = self.settings.drain_timeout_s + LEAVE_TIMEOUT_S
+        giving_up = asyncio.get_running_loop().call_later(deadline_s, end_unheard, deadline_s)
+        try:
+            await super().stop()
+        finally:
+            giving_up.cancel()
 
     async def on_stop(self) -> None:
         """Takes nothing more in, finishes what is in flight, commits, and only then lets faust stop."""
@@ -227,7 +238,7 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
             await submit(app, event.message)
 
     async def work() -> None:
-        await app.dead_letters.maybe_declare()
+        await declare(app.dead_letters)
         await or_exit(app.pipeline.run())
 
     async def report() -> None:
@@ -247,6 +258,29 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
     app.task(report)
     app.on_partitions_revoked.connect(release)  # type: ignore[arg-type]  # typed as if nobody named the arguments
     return app
+
+
+async def declare(topic: faust.TopicT) -> None:
+    """Makes the topic, however long a broker takes that is only just back; what a retry cannot mend is raised."""
+    while True:
+        try:
+            await topic.declare()
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            logger.warning("%s is not made yet (%s); retrying", topic.get_topic_name(), error)
+            await asyncio.sleep(DEAD_LETTER_RETRY_S)
+        else:
+            return
+
+
+def end_unheard(deadline_s: float) -> None:
+    """Ends the process, which a broker or a store that is away kept from stopping."""
+    logger.critical(
+        "not stopped within %.0f s, Kafka or Redis is away: what is not committed is read again", deadline_s
+    )
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
 
 
 async def or_exit(work: Awaitable[None]) -> None:

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError, TopicAuthorizationFailedError
 from faust.types import TP, HeadersArg
 from faust.types.tuples import ConsumerMessage
 
-from inference_worker.agent import EXIT_FAILED, EXIT_STALLED, create_app, submit
+from inference_worker.agent import EXIT_FAILED, EXIT_STALLED, create_app, declare, submit
 from inference_worker.consumer import Chunk, ChunkConsumer
 from inference_worker.ledger import Partition
 from inference_worker.pipeline import Delivered
@@ -135,6 +136,33 @@ async def test_after_a_record_that_is_not_taken_none_of_its_chunk_is() -> None:
     await submit(app_of(pipeline, acknowledged), Chunk([message(7), message(8), message(9)]))
     assert [delivered.offset for delivered, _ in pipeline.taken] == [7]
     assert acknowledged == [(("live.posts", 2), 7)]
+
+
+class SlowBroker:
+    """A topic whose broker fails with these, one after the other."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+
+    async def declare(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def get_topic_name(self) -> str:
+        return "live.dead-letters"
+
+
+async def test_a_topic_is_made_once_its_broker_is_up_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference_worker.agent.DEAD_LETTER_RETRY_S", 0.0)
+    topic: Any = SlowBroker(RequestTimedOutError(), KafkaConnectionError())
+    await declare(topic)
+    assert topic.failures == []
+
+
+async def test_a_right_that_lacks_is_not_waited_for() -> None:
+    topic: Any = SlowBroker(TopicAuthorizationFailedError())
+    with pytest.raises(TopicAuthorizationFailedError):
+        await declare(topic)
 
 
 def test_the_application_is_set_up_as_the_guarantees_need() -> None:
