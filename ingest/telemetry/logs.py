@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 FORMS: Final = ("plain", "json")
+REPEATED_AFTER_S: Final = 5.0
 
 
 def about(post_id: str | None) -> dict[str, Any]:
@@ -24,7 +25,28 @@ def configure(form: str, *, plain: str) -> None:
     """plain: the format of plain lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(plain))
+    handler.addFilter(Seldom("aiokafka"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class Seldom(logging.Filter):
+    """Of one library, what it says again before REPEATED_AFTER_S have passed is left out.
+
+    A Kafka client tells in five lines, ten times a second, that its broker is away.
+    """
+
+    def __init__(self, library: str) -> None:
+        super().__init__(library)
+        self._told_at_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not super().filter(record):
+            return True
+        said = (record.name, str(record.msg))
+        if record.created - self._told_at_s.get(said, 0.0) < REPEATED_AFTER_S:
+            return False
+        self._told_at_s[said] = record.created
+        return True
 
 
 class JsonLines(logging.Formatter):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.telemetry.logs import JsonLines, about
+from ingest.telemetry.logs import REPEATED_AFTER_S, JsonLines, Seldom, about
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("ingest", "inference_worker", "dashboard.alerts", "dashboard")
@@ -41,6 +41,18 @@ def test_a_line_about_no_post_says_none_and_an_error_has_its_traceback(lines: py
     told = json.loads(line)
     assert told.keys() == {"time", "level", "logger", "message", "exception"}
     assert told["exception"].endswith("ValueError: odd")
+
+
+def test_a_library_repeats_itself_seldom_and_nobody_else_is_held_back() -> None:
+    said = [(0.0, "aiokafka.client", "no %s"), (0.1, "aiokafka.client", "no %s"), (0.2, "aiokafka.client", "else")]
+    said += [(0.3, "worker", "no %s"), (0.4, "worker", "no %s"), (REPEATED_AFTER_S, "aiokafka.client", "no %s")]
+    seldom, told = Seldom("aiokafka"), []
+    for at_s, name, words in said:
+        record = logging.LogRecord(name, logging.ERROR, "file", 1, words, ("1",), None)
+        record.created = 1e9 + at_s
+        if seldom.filter(record):
+            told.append(at_s)
+    assert told == [0.0, 0.2, 0.3, 0.4, REPEATED_AFTER_S]
 
 
 @pytest.mark.parametrize("service", SERVICES)
