@@ -16,6 +16,7 @@ from tests.pipeline.conftest import Pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+TAKEN_OVER_WITHIN_S = 15.0
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -50,6 +51,20 @@ def test_a_worker_killed_at_work_leaves_nothing_out(pipeline: Pipeline) -> None:
     assert counts["scored"] == len(posts)
     assert counts.get("duplicates", 0) == 0
     assert pipeline.results.total("all").posts == len(posts)
+
+
+def test_a_killed_workers_partitions_are_taken_over_within_15_s(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOODSTREAM_ENGINE", "null")
+    worker, _ = pipeline.start_worker(), pipeline.start_worker()
+    pipeline.until(lambda: len(pipeline.results.workers()) == 2, "both have partitions", 90)
+    posts = [post(f"{number}", f"post number {number} of many") for number in range(800)]
+    pipeline.send_fast(posts[:400], run="taken-over")
+    worker.child.kill()
+    pipeline.send_fast(posts[400:], run="taken-over")
+    counts = pipeline.wait_until_settled("taken-over", len(posts), TAKEN_OVER_WITHIN_S)
+    assert counts["scored"] == pipeline.results.total("all").posts == len(posts)
 
 
 def test_sigterm_drains_and_exits_with_zero(pipeline: Pipeline) -> None:
