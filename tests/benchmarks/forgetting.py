@@ -16,7 +16,6 @@ import logging
 import random
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,26 +29,15 @@ from redis.asyncio import Redis as AsyncRedis
 
 from deploy.accounting import settled
 from deploy.local import open_stack
-from inference_worker.contract import (
-    ALL,
-    BUCKET_S,
-    SPAN_S,
-    Counters,
-    Keys,
-    Level,
-    Prediction,
-    Results,
-    UnknownNamespace,
-    decode_prediction,
-)
+from inference_worker.contract import ALL, SPAN_S, Keys, Results, UnknownNamespace
 from ingest.contract import RUN_HEADER, Deletion, Post, encode, posts_topic
+from tests.benchmarks.recomputed import LEVELS, rollups_are_exact
 
 WORDS: Final = ("the tram", "is late again", "my coffee", "was lovely", "but", "this new phone", "really annoys me")
 TICK_S: Final = 0.02
 POSTS_OF_AN_AUTHOR: Final = 10
 LATEST_DELETION_S: Final = 3.0
 GONE_TIMEOUT_S: Final = 60.0
-LEVELS: Final[tuple[Level, ...]] = ("minute", "hour", "day")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,35 +209,6 @@ class Run:
     def _worker_latency(self) -> dict[str, float]:
         state = self.results.workers()[0]
         return {"p50": round(state.latency_p50_ms), "p99": round(state.latency_p99_ms)}
-
-
-def rollups_are_exact(results: Results) -> bool:
-    """Every rollup is the sum over the posts that are left, and there is no other."""
-    expected: dict[bytes, dict[int, Counters]] = defaultdict(dict)
-    for keys in results.shards():
-        posts = [decode_prediction(results.redis.get(key)) for key in _scan(results, keys, "post")]
-        for post in posts:
-            _add(expected, keys, post)
-    found = {
-        key: {int(bucket): Counters.unpack(packed) for bucket, packed in results.redis.hgetall(key).items()}
-        for keys in results.shards()
-        for level in LEVELS
-        for key in _scan(results, keys, level)
-    }
-    return found == dict(expected)
-
-
-def _scan(results: Results, keys: Keys, kind: str) -> list[bytes]:
-    return list(results.redis.scan_iter(match=f"{keys.prefix}:{kind}:*", count=1000))
-
-
-def _add(sums: dict[bytes, dict[int, Counters]], keys: Keys, post: Prediction) -> None:
-    created_s = int(post.created_at.timestamp())
-    for level in LEVELS:
-        bucket = created_s % SPAN_S[level] // BUCKET_S[level]
-        for topic in (ALL, *post.topics):
-            buckets = sums[keys.rollup(level, created_s // SPAN_S[level], topic).encode()]
-            buckets[bucket] = buckets.get(bucket, Counters()).plus(Counters.of(post))
 
 
 def _is_tombstone(packed: bytes | None) -> bool:
