@@ -51,14 +51,12 @@ class Topic:
 
 async def read_topic(kafka: str, namespace: str) -> Topic:
     topic = Topic()
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        posts_topic(namespace), bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False
+    )
     await consumer.start()
     try:
-        await consumer.topics()
-        name = posts_topic(namespace)
-        partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
+        ends = await consumer.end_offsets(consumer.assignment())
         while (found := await consumer.getmany(timeout_ms=QUIET_MS)) or not await _is_read(consumer, ends):
             for record in chain.from_iterable(found.values()):
                 topic.add(record.value)
