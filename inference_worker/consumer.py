@@ -129,12 +129,20 @@ class ChunkConsumer(Consumer):
             return {**committed, **await self._seek_back(committed)} if self._is_assigned_anew else committed
 
     async def _seek_back(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
-        resumptions = await self.resuming.find(committed, await self.earliest_offsets(*committed))
-        back = {tp: one.offset for tp, one in resumptions.items() if one.again or one.gap}
-        if back:
-            await self._commit(back)
+        begins = await self.earliest_offsets(*committed)
+        resumptions = await self.resuming.find(committed, begins)
+        again = {tp: one.offset for tp, one in resumptions.items() if one.again or one.gap}
+        if again:
+            await self._commit(again)
+        if back := self._first_reads(committed, begins) | again:
             await self.seek_wait(back)
         return back
+
+    def _first_reads(self, committed: Mapping[TP, int | None], begins: Mapping[TP, int]) -> dict[TP, int]:
+        """Where nothing is committed: aiokafka seeks nowhere then, and what was fetched meanwhile faust dropped."""
+        if self.app.conf.consumer_auto_offset_reset != "earliest":
+            return {}
+        return {tp: begins[tp] for tp, offset in committed.items() if not offset}
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         """Once Redis has noted them."""

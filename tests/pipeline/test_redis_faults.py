@@ -87,6 +87,15 @@ class Feed:
         self.pipeline.wait_until_settled(RUN, self.sent, RECOVERY_S)
         return time.monotonic() - began_s
 
+    def until_marked(self) -> None:
+        """Redis has noted how far all of it is applied, which Kafka is then told."""
+        last = Keys(self.pipeline.namespace, SHARDS - 1)
+
+        def marked() -> int:
+            return sum(int(mark) + 1 for mark in self.redis.client.hvals(last.applied))
+
+        self.pipeline.until(lambda: marked() == self.sent, "all is marked", RECOVERY_S)
+
     def until_told(self, words: str) -> None:
         """By the first worker's log, once more than before."""
         log = self.pipeline.workers[0].child.log_path
@@ -123,7 +132,7 @@ def summed(predictions: list[Prediction], topic: str) -> Counters:
 
 @pytest.fixture
 def feed(stack: LocalStack, redis: OwnRedis, tmp_path: Path) -> Iterator[Feed]:
-    """A worker has partitions, and 300 posts are settled.
+    """A worker has partitions, and 300 posts are settled and marked.
 
     The marks it finds are of a longer topic of the same name, which is gone.
     """
@@ -136,6 +145,7 @@ def feed(stack: LocalStack, redis: OwnRedis, tmp_path: Path) -> Iterator[Feed]:
     pipeline.wait_for_worker()
     feed = Feed(pipeline, redis)
     feed.send_and_wait(300)
+    feed.until_marked()
     yield feed
     pipeline.close()
 

@@ -21,8 +21,8 @@ import msgspec
 from PIL import Image
 
 from inference_worker.contract import RECEIPT_FIELDS
+from ingest.contract import EDIT_STEP
 from ingest.partitioning import partition_of
-from ingest.sources.items import EDIT_STEP
 from tests.ingest.live.feed import Feed
 from tests.ingest.live.jetstream import (
     Happening,
