@@ -39,9 +39,10 @@ def _settings(url: str, options: dict[str, Any]) -> tuple[list[tuple[str, int]],
 
 @contextmanager
 def _as_redis_error() -> Iterator[None]:
+    """Of a connection that another task closes meanwhile, redis-py 7 uses the writer that is no more."""
     try:
         yield
-    except RedisClusterException as error:
+    except (RedisClusterException, AttributeError) as error:
         raise RedisConnectionError(str(error)) from error
 
 

@@ -266,6 +266,7 @@ def test_clocks_an_hour_apart_change_no_count(pipeline: Pipeline, tmp_path: Path
     now = datetime.now(UTC)
     early = [one for one in found if one.ingested_at < now - timedelta(minutes=50)]
     assert early and all(one.scored_at > now + timedelta(minutes=50) for one in found)
+    pipeline.wait_for_worker()
     (state,) = pipeline.results.workers()
     assert state.latency_p50_ms >= 0
 

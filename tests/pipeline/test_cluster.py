@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import RedisError
 
 from dashboard.alerts.errors import LockLost
 from dashboard.alerts.evaluation import Outcome, State
@@ -75,6 +76,12 @@ class Sharded(Pipeline):
             "MOODSTREAM_ENGINE": "null",
             "MOODSTREAM_SHARDS": str(SHARDS),
         }
+
+    def settled(self, run: str | None = None) -> int:
+        try:
+            return super().settled(run)
+        except RedisError:  # a node is gone, and its replica not yet in its place
+            return 0
 
 
 @pytest.fixture
@@ -166,7 +173,8 @@ def test_a_cluster_holds_what_one_store_holds_to_the_bit(
     cluster.move(moved, to, during=lambda: send(both, posts(1000, 400)))
     assert cluster.holder(moved) == to
     settle(both, 1450)
-    send(both, [Deletion(source="test", deleted_at=NOW, ingested_at=NOW, author="author-7")])
+    for pipeline in both:  # of one and the same partition, as an author's deletion has no key
+        pipeline.send([Deletion(source="test", deleted_at=NOW, ingested_at=NOW, author="author-7")], run="r")
     settle(both, 1451)
 
     expected = dump(single.redis, "single")
