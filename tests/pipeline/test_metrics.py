@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,22 +94,23 @@ def test_prometheus_sees_what_the_pipeline_does(pipeline: Pipeline, tmp_path: Pa
         now = datetime.now(UTC)
         empty = Post(id="x:empty", source="x", created_at=now, ingested_at=now, text="")
         pipeline.send([b"no post", empty], run="garbage")
-        reasons = {"MalformedRecord": 1, "Unscorable": 1}
+
+        def seen(query: str, expected: Mapping[str, float], label: str = "job") -> None:
+            """Each service is scraped at a time of its own."""
+            pipeline.until(lambda: prometheus.values(query, label) == expected, f"{query} is {expected}", 60)
+
         dead = "sum by (reason) (moodstream_worker_dead_letters_total)"
-        pipeline.until(lambda: prometheus.values(dead, "reason") == reasons, "the dead letter is seen", 60)
+        seen(dead, {"MalformedRecord": 1, "Unscorable": 1}, "reason")
         scored = pipeline.results.counters()["scored"]
-        assert prometheus.values("moodstream_worker_posts_scored_total") == {"moodstream-worker": scored}
-        assert prometheus.values("moodstream_ingest_records_sent_total") == {"moodstream-ingest": feed.posts}
-        assert (
-            prometheus.values('moodstream_worker_post_latency_seconds_count{since="ingested"}').popitem()[1] == scored
-        )
-        assert prometheus.values("sum(moodstream_worker_partition_lag_records)") == {"": 0}
-        assert prometheus.values("sum(moodstream_worker_records_done_total)") == {"": feed.posts + 2}
-        ready = prometheus.values('{__name__=~"moodstream_.*_ready"} == 1', "check")
-        assert ready.keys() == {"kafka", "partitions", "source", "store"}
+        seen("moodstream_worker_posts_scored_total", {"moodstream-worker": scored})
+        seen("moodstream_ingest_records_sent_total", {"moodstream-ingest": feed.posts})
+        seen('moodstream_worker_post_latency_seconds_count{since="ingested"}', {"moodstream-worker": scored})
+        seen("sum(moodstream_worker_partition_lag_records)", {"": 0})
+        seen("sum(moodstream_worker_records_done_total)", {"": feed.posts + 2})
+        ready = '{__name__=~"moodstream_.*_ready"}'
+        seen(f"min by (check) ({ready})", dict.fromkeys(("kafka", "partitions", "source", "store"), 1), "check")
         outcomes = 'moodstream_alerts_namespace_records_total{outcome=~"scored|dead_letters"}'
-        expected = {"scored": scored, "dead_letters": 2}
-        pipeline.until(lambda: prometheus.values(outcomes, "outcome") == expected, "all of the namespace is seen", 30)
+        seen(outcomes, {"scored": scored, "dead_letters": 2}, "outcome")
         assert_rules_and_dashboard_work(prometheus)
         logged = [json.loads(line) for one in pipeline.workers for line in one.child.log_path.read_text().splitlines()]
         assert [line["post"] for line in logged if "post" in line] == ["x:empty"]
