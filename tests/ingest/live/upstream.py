@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from ingest.contract import Deletion
 from ingest.sources.items import Draft, Item, LiveSource
 
-READ_TIMEOUT_S: Final = 0.3
+READ_TIMEOUT_S: Final = 0.6
 """Silence after which a source under test is to give a connection up; `Upstream.open` passes it on."""
 BEGAN: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
 
