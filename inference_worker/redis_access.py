@@ -119,6 +119,16 @@ def connect_async(url: str, **options: Any) -> AsyncRedis:
     return Redis.from_url(url, **options)
 
 
+async def reconnect(redis: AsyncRedis) -> None:
+    """For when a server turned read-only: it was the master, and its name, or its slots, may lead elsewhere by now."""
+    from redis.asyncio import Redis
+
+    if isinstance(redis, Redis):
+        await redis.connection_pool.disconnect(inuse_connections=False)
+    else:  # a cluster, which asks for its masters anew at the next command
+        await redis.aclose()
+
+
 def masked(url: str) -> str:
     """The URL without user, password and query, fit for a log."""
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]

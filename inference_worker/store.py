@@ -35,7 +35,7 @@ from inference_worker.contract import (
 from inference_worker.errors import StoreUnavailable
 from inference_worker.marks import Marks
 from inference_worker.marks import Standing as ShardStanding
-from inference_worker.redis_access import redis_trouble
+from inference_worker.redis_access import reconnect, redis_trouble
 from inference_worker.script import FIRST_BLOB, SCRIPT, arguments, named
 from inference_worker.settings import Settings
 
@@ -294,8 +294,8 @@ class Store:
                 writes = len(call.entries)
                 logger.warning("Redis did not take %d writes (%s); retrying in %.1f s", writes, error, wait_s)
                 await asyncio.sleep(wait_s)
-                if isinstance(error, ReadOnlyError):  # it was the master, whose name may lead elsewhere by now
-                    await self.redis.connection_pool.disconnect(inuse_connections=False)
+                if isinstance(error, ReadOnlyError):
+                    await reconnect(self.redis)
                 wait_s = min(2 * wait_s, RETRY_LAST_S)
             else:
                 self.marks.answered(keys, outcomes.pop(), before)

@@ -27,12 +27,12 @@ from deploy.local import LocalStack
 from inference_worker.admission import refused
 from inference_worker.amendments import corrections, relabel
 from inference_worker.contract import Keys, Results
-from inference_worker.redis_access import connect
+from inference_worker.redis_access import connect, connect_async, reconnect
 from inference_worker.settings import Settings
 from ingest.contract import Deletion, Post, Record
 from ingest.settings import Settings as IngestSettings
 from tests import apache
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_embedded
 from tests.redis_cluster import RedisCluster, opened
 
 SHARDS: Final = 8
@@ -52,7 +52,6 @@ KEPT: Final = (
 )
 """What depends on the posts alone; the rest also says when it was written."""
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(400)]
-one_broker = pytest.mark.parametrize("stack", ["embedded"], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +140,7 @@ def dump(redis: Any, namespace: str) -> dict[str, Any]:
     return found
 
 
-@one_broker
+@on_embedded
 def test_a_cluster_holds_what_one_store_holds_to_the_bit(
     single: Sharded, clustered: Sharded, cluster: RedisCluster
 ) -> None:
@@ -191,7 +190,7 @@ def test_a_cluster_holds_what_one_store_holds_to_the_bit(
     assert len(clustered.predictions()) == len(single.predictions())
 
 
-@one_broker
+@on_embedded
 def test_a_replay_drains_a_cluster_and_leaves_nothing_when_deleted(
     clustered: Sharded, cluster: RedisCluster, made_up_feed: Path, made_up_map: tuple[str, ...]
 ) -> None:
@@ -246,11 +245,21 @@ def test_a_node_taken_for_a_server_of_its_own_is_refused(cluster: RedisCluster) 
         assert told is not None and "it is a node of a cluster: begin MOODSTREAM_REDIS with redis-cluster://" in told
 
 
-@one_broker
+@on_embedded
 def test_a_server_taken_for_a_cluster_is_refused(stack: LocalStack) -> None:
     url = stack.redis.replace("redis://", "redis-cluster://")
     told = asyncio.run(refused(Settings(redis=url)))
     assert told is not None and "it is no cluster: begin MOODSTREAM_REDIS with redis://" in told
+
+
+async def test_a_client_of_a_cluster_reconnects(cluster: RedisCluster) -> None:
+    redis = connect_async(cluster.url("moodstream-worker"))
+    try:
+        await redis.set("{live:0}:tried", "before")
+        await reconnect(redis)
+        assert await redis.get("{live:0}:tried") == b"before"
+    finally:
+        await redis.aclose()
 
 
 def test_a_wrong_password_of_a_cluster_is_told(cluster: RedisCluster) -> None:
