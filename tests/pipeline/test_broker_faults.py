@@ -25,7 +25,7 @@ from ingest.producer import Producer
 from ingest.settings import Settings
 from tests import apache
 from tests.ingest.live.feed import served
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_embedded
 from tests.pipeline.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -238,7 +238,7 @@ async def leader(pipeline: Pipeline) -> int:
         await admin.close()
 
 
-@pytest.mark.parametrize("stack", ["embedded"], indirect=True, scope="session")
+@on_embedded
 def test_clocks_an_hour_apart_change_no_count(pipeline: Pipeline, tmp_path: Path) -> None:
     """A worker's is ahead; ingest's is behind, then it is set right while posts are sent again."""
     worker = pipeline.stack.run(

@@ -16,15 +16,11 @@ import pytest
 from deploy.local import Service
 from inference_worker.agent import EXIT_FAILED, EXIT_STALLED
 from inference_worker.settings import DEFAULT_MODEL
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_embedded
 from tests.pipeline.test_faults import picture, post
 from tests.pipeline.test_redis_faults import took
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.parametrize("stack", ["embedded"], indirect=True),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), on_embedded]
 
 
 def test_an_engine_that_throws_or_hangs_is_started_anew_and_nan_is_a_dead_letter(

@@ -24,7 +24,7 @@ from inference_worker.contract import ALL, Counters, Keys, Prediction
 from ingest.contract import Post, posts_topic
 from tests import own_redis
 from tests.own_redis import OwnRedis
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_apache, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -34,10 +34,6 @@ RECOVERY_S = 120.0
 SHARDS = 2
 logger = logging.getLogger(__name__)
 _numbers = itertools.count(1)
-EMBEDDED = pytest.mark.parametrize("stack", ["embedded"], indirect=True)
-"""The broker is at no fault here."""
-APACHE = pytest.mark.parametrize("stack", [pytest.param("apache", marks=pytest.mark.kafka)], indirect=True)
-BOTH = pytest.mark.parametrize("stack", ["embedded", pytest.param("apache", marks=pytest.mark.kafka)], indirect=True)
 
 
 def posts(first: int, count: int) -> list[Post]:
@@ -150,7 +146,6 @@ def feed(stack: LocalStack, redis: OwnRedis, tmp_path: Path) -> Iterator[Feed]:
     pipeline.close()
 
 
-@BOTH
 def test_what_a_redis_that_comes_back_empty_forgot_is_applied_again(feed: Feed) -> None:
     feed.redis.restart_from(None)
     took("recovery", feed.wait())  # nothing is sent meanwhile: the worker asks by itself
@@ -158,7 +153,7 @@ def test_what_a_redis_that_comes_back_empty_forgot_is_applied_again(feed: Feed) 
     feed.counts_are_exact()
 
 
-@EMBEDDED
+@on_embedded
 def test_what_is_lost_by_an_older_file_is_applied_again_at_work_or_at_the_next_start(feed: Feed) -> None:
     feed.pipeline.start_worker()
     feed.pipeline.until(lambda: len(feed.pipeline.results.workers()) == 2, "both workers have partitions", RECOVERY_S)
@@ -176,7 +171,7 @@ def test_what_is_lost_by_an_older_file_is_applied_again_at_work_or_at_the_next_s
     feed.counts_are_exact()
 
 
-@EMBEDDED
+@on_embedded
 def test_a_redis_that_refuses_writes_is_waited_for(feed: Feed) -> None:
     """Full, a replica, short of replicas: as long as that lasts."""
     redis = feed.redis.client
@@ -199,7 +194,7 @@ def test_a_redis_that_refuses_writes_is_waited_for(feed: Feed) -> None:
     feed.counts_are_exact()
 
 
-@EMBEDDED
+@on_embedded
 def test_a_redis_that_stalls_is_waited_for(feed: Feed) -> None:
     """Longer than a call may take: what it did of that call after all is not counted twice."""
     feed.redis.client.client_pause(2000, all=False)
@@ -214,7 +209,7 @@ def test_a_redis_that_stalls_is_waited_for(feed: Feed) -> None:
     feed.counts_are_exact()
 
 
-@EMBEDDED
+@on_embedded
 def test_a_redis_killed_amid_batches_loses_nothing_of_its_file(feed: Feed) -> None:
     for _ in range(2):
         wanted = feed.sent + 100
@@ -226,7 +221,7 @@ def test_a_redis_killed_amid_batches_loses_nothing_of_its_file(feed: Feed) -> No
     feed.counts_are_exact()
 
 
-@APACHE
+@on_apache
 def test_what_kafka_no_longer_has_of_what_redis_forgot_is_a_gap_and_told(feed: Feed) -> None:
     dropped = asyncio.run(drop_first(feed, 40))
     feed.redis.restart_from(None)

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local import LocalStack
 from ingest.contract import Post
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.conftest import Pipeline, on_apache
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
@@ -40,7 +40,7 @@ def scaled(stack: LocalStack, tmp_path: Path) -> Iterator[Scaled]:
     pipeline.close()
 
 
-@pytest.mark.parametrize("stack", [pytest.param("apache", marks=pytest.mark.kafka)], indirect=True, scope="session")
+@on_apache
 def test_eight_workers_share_sixteen_partitions(scaled: Scaled) -> None:
     for _ in range(WORKERS):
         scaled.start_worker()
