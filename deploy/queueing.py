@@ -35,13 +35,13 @@ class Lane:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What a post costs. threads: cores an engine's batch takes side by side; 0: it has a device of its own.
+    """What a post costs. cores: so many an engine's batch keeps busy; 0: it has a device of its own.
 
     host_s: of the worker's interpreter, beside the engine; store_call_s, store_post_s: of the one core of a store node.
     """
 
     lanes: Mapping[str, Lane]
-    threads: int
+    cores: float
     host_s: float
     store_call_s: float
     store_post_s: float
@@ -84,7 +84,7 @@ class Clock:
 @dataclass
 class _Job:
     left_s: float
-    width: int
+    width: float
     done: Callable[[], None]
     rate: float = 0.0
 
@@ -98,7 +98,7 @@ class Machine:
         self._seen_s = 0.0
         self._plan = 0
 
-    def run(self, work_s: float, width: int, done: Callable[[], None]) -> None:
+    def run(self, work_s: float, width: float, done: Callable[[], None]) -> None:
         """Core seconds, on at most `width` cores."""
         self._advance()
         self._jobs.append(_Job(max(work_s, 1e-9), width, done))
@@ -131,7 +131,7 @@ class Machine:
             job.done()
 
 
-def _width(job: _Job) -> int:
+def _width(job: _Job) -> float:
     return job.width
 
 
@@ -221,8 +221,8 @@ class Worker:
         lane, name = self._rates.lanes[min(heads)[1]], min(heads)[1]
         batch = [self._lanes[name].popleft() for _ in range(min(lane.most, len(self._lanes[name])))]
         work_s = lane.call_s + lane.item_s * len(batch)
-        if self._rates.threads:
-            self._machine.run(work_s, self._rates.threads, lambda: self._hand_over(batch))
+        if self._rates.cores:
+            self._machine.run(work_s, self._rates.cores, lambda: self._hand_over(batch))
         else:
             self._clock.after(work_s, lambda: self._hand_over(batch))
 

@@ -86,7 +86,7 @@ class Costs:
         }
         return Rates(
             lanes=lanes,
-            threads=0,
+            cores=0.0,
             host_s=self.host_s,
             store_call_s=self.store_call_s,
             store_post_s=self.store_post_s,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -223,10 +223,8 @@ def grow(
     oldest_first: Sequence[Item[T]], *, max_items: int, max_tokens: int, max_images: int, max_padding: float
 ) -> list[Item[T]]:
     """The oldest item and its neighbours in length, grown towards the nearer length until a budget is full."""
-    by_length: list[tuple[int, int]] = []
-    for age, item in enumerate(oldest_first):
-        insort(by_length, (item.tokens, age))
-    start = by_length.index((oldest_first[0].tokens, 0))
+    by_length = sorted(zip([item.tokens for item in oldest_first], range(len(oldest_first)), strict=True))
+    start = bisect_left(by_length, (oldest_first[0].tokens, 0))
     left, right = start, start + 1  # by_length[left:right] is chosen
     real, images = oldest_first[0].tokens, oldest_first[0].images
     while right - left < max_items:

@@ -3,8 +3,8 @@
 Each point is a number of worker processes on one engine: `fixed` (a known time a batch) and the real one on processors.
 The posts are in Kafka before the workers start, so that nobody waits for posts; throughput is counted where all workers
 are busy. What goes into a prediction is measured in the same run: processor seconds of a worker beside its engine, of
-the store, and of the real engine by the size of its batches; and the share of the cores that other programs leave, by
-two spinning processes just before and after. Rounds are interleaved, and medians are compared.
+the store, and of the real engine, alone in a process, in batches as the worker cuts them; and what of the cores
+other programs leave, by two spinning processes just before and after. Rounds are interleaved, and medians are compared.
 
     python -m tests.benchmarks.capacity --json [--quick] [--rounds N] [--posts N]
 """
@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -31,8 +31,10 @@ from redis import Redis
 
 from deploy.local import LocalStack, Service, open_stack
 from deploy.queueing import Lane, Rates, arrivals, simulate
+from inference_worker.batcher import Batcher, Item
 from inference_worker.contract import Keys, Results, UnknownNamespace
 from inference_worker.engines.fixed import CALL_S, ITEM_S
+from inference_worker.preprocess import Example
 from ingest.contract import Post, encode, posts_topic
 from tests.benchmarks.worker.feed import made_up_text
 from tests.benchmarks.worker.usage import cpu_seconds
@@ -43,9 +45,9 @@ FIRST, LAST = 0.2, 0.7
 """Shares of the posts between which throughput is counted: all workers are busy then."""
 TIMEOUT_S: Final = 300.0
 SPIN: Final = "import time; e = time.time() + 2\nwhile time.time() < e: pass\nprint(time.process_time())"
-SIZES: Final = (16, 64)
-"""Texts in the batches by which the real engine's time is told."""
-REPEATS: Final = 5
+BARE_POSTS: Final = 1024
+"""Texts by which the real engine's time is told: as many as a worker holds."""
+REPEATS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -69,32 +71,50 @@ def cores_left() -> float:
     return sum(float(one.communicate()[0]) for one in spinning) / 2
 
 
-def bare_engine_s() -> list[float]:
-    """Processor seconds of a batch of each of SIZES on the real engine, padded as the worker pads."""
+class Bare(NamedTuple):
+    """The real engine alone, all its work there at once: core seconds a text, cores it keeps busy, texts in a batch."""
+
+    item_s: float
+    cores: float
+    batch: float
+
+
+def bare_engine() -> Bare:
+    """In this process, which had better do nothing else."""
     from inference_worker.artifact import load
     from inference_worker.settings import DEFAULT_MODEL
 
-    predictor, texts = load(DEFAULT_MODEL, engine="onnx"), posts_of(SIZES[-1])
+    predictor, texts = load(DEFAULT_MODEL, engine="onnx"), posts_of(BARE_POSTS)
     examples = [predictor.prepare(one, code) for one, code in zip(texts, predictor.encode(texts), strict=True)]
-    examples.sort(key=lambda example: example.tokens)
+    batches = asyncio.run(cut(examples, predictor.max_padding))
     found = []
-    for size in SIZES:
-        took_s = []
-        for _ in range(REPEATS):
-            began_s = time.process_time()
-            for first in range(0, len(examples), size):
-                predictor.predict(examples[first : first + size])
-            took_s.append((time.process_time() - began_s) * size / len(examples))
-        found.append(statistics.median(took_s))
-    return found
+    for _ in range(1 + REPEATS):
+        began_s, busy_s = time.monotonic(), time.process_time()
+        for batch in batches:
+            predictor.predict(batch)
+        found.append((time.process_time() - busy_s, time.monotonic() - began_s))
+    core_s, wall_s = (statistics.median(one) for one in zip(*found[1:], strict=True))  # the first warms up
+    return Bare(core_s / BARE_POSTS, core_s / wall_s, BARE_POSTS / len(batches))
 
 
-def engine_cpu_s() -> tuple[float, float]:
-    """The same in a process of its own: core seconds of a batch, and of each text in it."""
+async def cut(examples: Sequence[Example], max_padding: float) -> list[list[Example]]:
+    """The batches that the worker would make of all."""
+    batcher: Batcher[Example] = Batcher(max_padding=max_padding)
+    for number, one in enumerate(examples):
+        batcher.put(Item(one, b"%d" % number, one.lane, one.tokens, len(one.images), float(number)))
+    batches = []
+    while len(batcher):
+        batch = await batcher.take()
+        batcher.scored(batch)
+        batcher.finish(batch.items)
+        batches.append([item.payload for item in batch.items])
+    return batches
+
+
+def measured_bare() -> Bare:
+    """The same in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.capacity", "--bare"]
-    few, many = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    item_s = (many - few) / (SIZES[1] - SIZES[0])
-    return max(many - SIZES[1] * item_s, 0.0), item_s
+    return Bare(*json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 
 def posts_of(count: int) -> list[Post]:
@@ -189,36 +209,37 @@ def predicted(rates: Rates, workers: int, posts: int, cores: float) -> float:
     return simulate(rates, of, cores=cores).throughput(FIRST, LAST)
 
 
-def rates_of(engine: str, host_s: float, store_s: float, bare: tuple[float, float]) -> Rates:
-    call_s, item_s = (CALL_S, ITEM_S) if engine == "fixed" else bare
-    lane = Lane(share=1.0, call_s=call_s, item_s=item_s, most=BATCH)
-    threads = 0 if engine == "fixed" else os.cpu_count() or 1
-    return Rates(lanes={"text": lane}, threads=threads, host_s=host_s, store_call_s=0.0, store_post_s=store_s)
+def rates_of(engine: str, host_s: float, store_s: float, bare: Bare) -> Rates:
+    if engine == "fixed":
+        lane, cores = Lane(share=1.0, call_s=CALL_S, item_s=ITEM_S, most=BATCH), 0.0
+    else:
+        lane, cores = Lane(share=1.0, call_s=0.0, item_s=bare.item_s, most=round(bare.batch)), bare.cores
+    return Rates(lanes={"text": lane}, cores=cores, host_s=host_s, store_call_s=0.0, store_post_s=store_s)
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     points = [("null", 1), *(("fixed", workers) for workers in (1, 2, 4)), *(("onnx", workers) for workers in (1, 2))]
     found: dict[tuple[str, int], list[Measured]] = {point: [] for point in points}
-    bare: list[tuple[float, float]] = []
+    bare: list[Bare] = []
     async with open_stack() as stack:
         bench = Bench(stack)
         for number in range(options.rounds):
-            bare.append(await asyncio.to_thread(engine_cpu_s))
+            bare.append(await asyncio.to_thread(measured_bare))
             for engine, workers in points:
                 posts = {"null": 2, "fixed": workers, "onnx": 1}[engine] * options.posts
                 found[engine, workers].append(one := await bench.point(engine, workers, posts))
                 print(f"round {number + 1}: {engine} x {workers}: {one}", file=sys.stderr)  # noqa: T201
-    return judged(found, [*map(statistics.median, zip(*bare, strict=True))], options.posts)
+    return judged(found, Bare(*map(statistics.median, zip(*bare, strict=True))), options.posts)
 
 
-def judged(found: dict[tuple[str, int], list[Measured]], bare: Sequence[float], posts: int) -> dict[str, Any]:
+def judged(found: dict[tuple[str, int], list[Measured]], bare: Bare, posts: int) -> dict[str, Any]:
     """Each point's prediction from what its peers cost, beside its measurement."""
     null = found.pop(("null", 1))
     host_s = statistics.median(one.worker_cpu_s for one in null)
     store_s = statistics.median(one.store_cpu_s for one in null)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (engine, workers), runs in found.items():
-        rates = rates_of(engine, host_s, store_s, (bare[0], bare[1]))
+        rates = rates_of(engine, host_s, store_s, bare)
         cores = statistics.median(one.cores for one in runs)
         model = predicted(rates, workers, posts * workers, cores)
         throughput = statistics.median(one.throughput for one in runs)
@@ -236,7 +257,7 @@ def judged(found: dict[tuple[str, int], list[Measured]], bare: Sequence[float], 
     return {
         "host_ms": 1000 * host_s,
         "store_us": 1e6 * store_s,
-        "engine_ms": {"batch": 1000 * bare[0], "text": 1000 * bare[1]},
+        "engine": {"text_ms": 1000 * bare.item_s, "cores": bare.cores, "batch": bare.batch},
         "points": rows,
         "within_15_percent": all(abs(row["off"]) <= 0.15 for row in rows),
     }
@@ -251,7 +272,7 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
-        print(json.dumps(bare_engine_s()))  # noqa: T201
+        print(json.dumps(bare_engine()))  # noqa: T201
         return
     if options.quick:
         options.rounds, options.posts = 1, 600

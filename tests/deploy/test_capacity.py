@@ -11,9 +11,9 @@ from deploy.queueing import Lane, Rates, arrivals, simulate
 from deploy.sizing import Costs, Wishes, limits, plan, shares_of_nodes
 
 
-def rates(threads: int = 0, host_s: float = 1e-6, store_post_s: float = 1e-6) -> Rates:
+def rates(cores: float = 0.0, host_s: float = 1e-6, store_post_s: float = 1e-6) -> Rates:
     lanes = {"text": Lane(share=1.0, call_s=0.06, item_s=0.004, most=64)}
-    return Rates(lanes=lanes, threads=threads, host_s=host_s, store_call_s=0.0, store_post_s=store_post_s)
+    return Rates(lanes=lanes, cores=cores, host_s=host_s, store_call_s=0.0, store_post_s=store_post_s)
 
 
 def throughput(of: Rates, workers: int = 1, cores: float = 2.0) -> float:
@@ -27,7 +27,7 @@ def test_engines_of_their_own_add_up(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_engines_on_the_same_cores_share_them(workers: int) -> None:
-    assert throughput(rates(threads=2), workers) == pytest.approx(2 * 64 / (0.06 + 64 * 0.004), rel=0.03)
+    assert throughput(rates(cores=2), workers) == pytest.approx(2 * 64 / (0.06 + 64 * 0.004), rel=0.03)
 
 
 def test_one_interpreter_bears_no_more_than_its_core() -> None:
