@@ -317,18 +317,27 @@ class Pipeline:
             return _failure(replace(work, failure=Failure.of(error)), time.monotonic())
 
     async def _score_all(self, threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
-        slots = asyncio.Semaphore(self._scorer.concurrency)
+        """The engine has its next batch before anything is made of the last one's scores."""
+        loop, slots = asyncio.get_running_loop(), asyncio.Semaphore(self._scorer.concurrency)
         while True:
             await slots.acquire()
-            scoring = group.create_task(self._score_batch(await self.batcher.take(), threads, group))
-            scoring.add_done_callback(lambda _: slots.release())
+            batch = await self.batcher.take()
+            began = time.monotonic()
+            if self._scoring == 0:
+                self._busy_from_s = began
+            self._scoring += 1
+            scoring = loop.run_in_executor(threads, self._score, list(batch.items))
+            group.create_task(self._score_batch(batch, scoring, began, slots, group))
 
-    async def _score_batch(self, batch: Batch[_Work], threads: ThreadPoolExecutor, group: asyncio.TaskGroup) -> None:
-        began = time.monotonic()
-        if self._scoring == 0:
-            self._busy_from_s = began
-        self._scoring += 1
-        scored = await asyncio.get_running_loop().run_in_executor(threads, self._score, list(batch.items))
+    async def _score_batch(
+        self,
+        batch: Batch[_Work],
+        scoring: Awaitable[list[Scores | Failure | None]],
+        began: float,
+        slots: asyncio.Semaphore,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        scored = await scoring
         timing = _Timing(began, time.monotonic(), datetime.now(UTC))
         self._scoring -= 1
         # Seconds that two batches spend side by side count once, with the one that ends first.
@@ -343,6 +352,7 @@ class Pipeline:
         wanted = self.batcher.scored(batch)
         batch = replace(batch, items=tuple(compress(batch.items, wanted)))
         await self._write_slots.acquire()
+        slots.release()
         group.create_task(self._finish(batch, list(compress(scored, wanted)), timing))
 
     async def _settle_unscored(self, group: asyncio.TaskGroup) -> None:
