@@ -79,7 +79,8 @@ class WorkerApp(faust.App):
         self.pipeline = Pipeline(
             self.predictor, self.store, self.send_dead_letter, self.settings, self.stats, self.traces
         )
-        cast(ChunkConsumer, self.consumer).resuming = Resuming(self.store, self.stats)
+        consumer = cast(ChunkConsumer, self.consumer)
+        consumer.topic, consumer.resuming = self.settings.posts_topic, Resuming(self.store, self.stats)
         self.observed = AsyncExitStack()
         if self.settings.health is not None:
             from inference_worker.metrics import WorkerMetrics  # 0.2 s of imports, for those who ask for it
@@ -327,12 +328,12 @@ def _position(partition: int, offset: int, timestamp_s: float | None, place: byt
 
 
 async def report_forever(app: WorkerApp) -> None:
-    """Renews the worker's state in Redis, gives Redis again what it forgot, and ends the process when records wait and
-    nothing moves.
+    """Renews the worker's state in Redis, has applied again what Redis forgot, or a topic that was made anew, and ends
+    the process when records wait and nothing moves.
 
     The watchdog answers faust's known silent stalls; while Redis is away waiting is right, and the clock stops.
     """
-    loop = asyncio.get_running_loop()
+    loop, consumer = asyncio.get_running_loop(), cast(ChunkConsumer, app.consumer)
     progress: tuple[int, int] = (-1, -1)
     moved_at_s = loop.time()
     backlog = Backlog()
@@ -355,9 +356,11 @@ async def report_forever(app: WorkerApp) -> None:
             try:
                 await app.store.publish(state)
                 if not await app.store.mark({}):
-                    await cast(ChunkConsumer, app.consumer).rejoin()
+                    await consumer.rejoin()
             except RedisError as error:
                 logger.warning("the worker's state did not reach Redis: %s", error)
+        if await consumer.is_topic_anew():
+            await consumer.rejoin()
         now = (app.pipeline.ledger.acknowledged, app.store.retries)
         if now != progress or not lag:
             progress, moved_at_s = now, loop.time()

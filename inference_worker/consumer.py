@@ -17,6 +17,7 @@ from faust.types import TP, Message
 from faust.types.tuples import ConsumerMessage
 
 from inference_worker.resumption import Resuming
+from inference_worker.topic_id import TIMEOUT_S, topic_id
 
 CHUNK: Final = 64
 """Records at most; pictures inside, about 1 MB."""
@@ -60,13 +61,23 @@ class PromptThread(AIOKafkaConsumerThread):
         """Has the group assign its partitions anew."""
         await self.call_thread(self._request_rejoin)
 
+    async def topic_id(self, topic: str) -> str | None:
+        """See topic_id.topic_id."""
+        return cast("str | None", await self.call_thread(self._topic_id, topic))
+
+    async def _topic_id(self, topic: str) -> str | None:
+        return await topic_id(self._ensure_consumer()._client, topic)
+
     async def _request_rejoin(self) -> None:
-        self._ensure_consumer()._coordinator.request_rejoin()
+        consumer = self._ensure_consumer()
+        consumer._client.force_metadata_update()  # else a topic that was away for a moment is so for five minutes
+        consumer._coordinator.request_rejoin()
 
 
 class ChunkConsumer(Consumer):
-    """Use as the transport's `Consumer`; `resuming` is to be set before partitions are assigned."""
+    """Use as the transport's `Consumer`; `topic`, which it reads, and `resuming` are to be set before it starts."""
 
+    topic: str
     resuming: Resuming
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -111,6 +122,20 @@ class ChunkConsumer(Consumer):
         if self.flow_active:
             await cast(PromptThread, self._thread).rejoin()
 
+    async def topic_id(self) -> str | None:
+        """See topic_id.topic_id."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):  # its thread may be waiting for a broker
+                return await cast(PromptThread, self._thread).topic_id(self.topic)
+        except TimeoutError:
+            return None
+
+    async def is_topic_anew(self) -> bool:
+        """It was deleted and made again: the places of our partitions mean nothing in it, or none is assigned yet."""
+        if (now := await self.topic_id()) is None:
+            return False
+        return self.resuming.topic not in (None, now) if self.assignment() else self.topic_partitions(self.topic) == 0
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._is_assigned_anew = True
         await super().on_partitions_assigned(assigned, generation_id)
@@ -130,8 +155,8 @@ class ChunkConsumer(Consumer):
 
     async def _seek_back(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
         begins = await self.earliest_offsets(*committed)
-        resumptions = await self.resuming.find(committed, begins)
-        again = {tp: one.offset for tp, one in resumptions.items() if one.again or one.gap}
+        resumptions = await self.resuming.find(committed, begins, await self.topic_id())
+        again = {tp: one.offset for tp, one in resumptions.items() if one.is_back}
         if again:
             await self._commit(again)
         if back := self._first_reads(committed, begins) | again:

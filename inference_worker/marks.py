@@ -4,6 +4,7 @@ A mark says that a shard has applied every record of a partition up to an offset
 came of them, and Redis only ever forgets its latest writes (an older file, a replica that takes over, nothing left),
 so a mark that is there tells the truth. But one written later must not cover what was forgotten meanwhile: a worker's
 calls of a shard are numbered there, and a number that does not grow tells that Redis went back.
+A mark names the topic whose offset it is: one deleted and made anew under the same name starts at 0 again.
 """
 
 from __future__ import annotations
@@ -31,22 +32,28 @@ return number
 
 
 class Standing(NamedTuple):
-    """Of a shard: its marks, None where a partition has none, and whether it holds any results."""
+    """Of a shard: its marks, None where a partition has none, and whether it holds any results.
+
+    older: of these marks, by place, those of another topic that had the name before.
+    """
 
     marks: Sequence[int | None]
     has_results: bool
+    older: frozenset[int] = frozenset()
 
 
 class Marks:
     """One worker's; `redis` must not decode responses.
 
     has_forgotten: what Redis holds is less than it took, or not known. Nothing is marked until `start_anew`, which is
-    for when all that this worker holds of its partitions is dropped.
+    for when all that this worker holds of its partitions is dropped. topic: whose offsets it marks, by Kafka's id, None
+    while that is not known.
     """
 
     def __init__(self, redis: Redis) -> None:
         self.worker = token_hex(8)
         self.has_forgotten = False
+        self.topic: str | None = None
         self._redis: Any = redis
         self._script = redis.register_script(MARK)
         self._numbers: dict[str, int] = {}
@@ -74,7 +81,8 @@ class Marks:
 
         With nothing to mark it looks whether Redis forgot. Raises RedisError.
         """
-        marks = [number for mark in applied.items() for number in mark]
+        named = f" {self.topic}" if self.topic is not None else ""
+        marks = [part for partition, offset in applied.items() for part in (partition, f"{offset}{named}")]
         for keys in shards:
             if self.has_forgotten:
                 break
@@ -89,10 +97,16 @@ class Marks:
             self._numbers[keys.prefix] = await self._call(keys, 0, ())
             found = await self._redis.hmget(keys.applied, partitions)
             has_results = bool(await self._redis.exists(keys.counters))
-            marks = [int(mark) if mark is not None else None for mark in found]
-            standings.append(Standing(marks, has_results))
+            marks = [mark.decode().partition(" ") if mark is not None else None for mark in found]
+            older = frozenset(place for place, mark in enumerate(marks) if mark is not None and self._is_older(mark[2]))
+            standings.append(
+                Standing([int(mark[0]) if mark is not None else None for mark in marks], has_results, older)
+            )
         return standings
 
-    async def _call(self, keys: Keys, before: int, marks: Sequence[int]) -> int:
+    def _is_older(self, topic: str) -> bool:
+        return self.topic is not None and topic not in ("", self.topic)
+
+    async def _call(self, keys: Keys, before: int, marks: Sequence[int | str]) -> int:
         args = [1000 * NUMBER_LIVES_S, before, *marks]
         return int(await self._script(keys=[keys.calls(self.worker), keys.applied], args=args))

@@ -23,11 +23,17 @@ TIMEOUT_S: Final = 5.0
 
 class Resumption(NamedTuple):
     """offset: of the first record to read; again: how many from there on are committed; gap: how many before it are
-    not in Redis, and no longer in Kafka."""
+    not in Redis, and no longer in Kafka; is_anew: mark and committed offset are of an older topic of this name."""
 
     offset: int
     again: int = 0
     gap: int = 0
+    is_anew: bool = False
+
+    @property
+    def is_back(self) -> bool:
+        """It is not at what the group has committed."""
+        return bool(self.again or self.gap or self.is_anew)
 
 
 def resumption(committed: int | None, begin: int, standings: Sequence[tuple[int | None, bool]]) -> Resumption:
@@ -50,6 +56,11 @@ class Resuming:
     def __init__(self, store: Store, stats: Stats) -> None:
         self._store, self._stats = store, stats
 
+    @property
+    def topic(self) -> str | None:
+        """Whose partitions were assigned last."""
+        return self._store.marks.topic
+
     async def mark(self, committing: Mapping[TP, int]) -> bool:
         """Of offsets that are about to be committed; False if they must not be."""
         try:
@@ -60,9 +71,15 @@ class Resuming:
             logger.warning("Redis does not note what is applied (%s): nothing is committed", error)
             return False
 
-    async def find(self, committed: Mapping[TP, int | None], begins: Mapping[TP, int]) -> dict[TP, Resumption]:
-        """Of every partition; at the committed offset while Redis is away, which is made up for when it is back."""
+    async def find(
+        self, committed: Mapping[TP, int | None], begins: Mapping[TP, int], topic: str | None = None
+    ) -> dict[TP, Resumption]:
+        """Of every partition; at the committed offset while Redis is away, which is made up for when it is back.
+
+        topic: Kafka's id of the one they are of, where known.
+        """
         tps = sorted(committed)
+        self._store.marks.topic = topic or self.topic
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 standings = await self._store.standing([tp.partition for tp in tps])
@@ -77,7 +94,12 @@ class Resuming:
         return found
 
     def _tell(self, found: Mapping[TP, Resumption]) -> None:
-        for tp, (offset, again, gap) in found.items():
+        if anew := sorted(tp for tp, one in found.items() if one.is_anew):
+            told = (
+                "topic %s was made anew: partitions %s are read from their beginning; what was not read before is gone"
+            )
+            logger.warning(told, anew[0].topic, ", ".join(str(tp.partition) for tp in anew))
+        for tp, (offset, again, gap, _) in found.items():
             if again:
                 logger.warning("partition %d: %d records from %d on are applied again", tp.partition, again, offset)
             if gap:
@@ -90,7 +112,11 @@ class Resuming:
 def _resumptions(
     tps: Sequence[TP], committed: Mapping[TP, int | None], begins: Mapping[TP, int], standings: Sequence[Standing]
 ) -> dict[TP, Resumption]:
-    return {
-        tp: resumption(committed[tp], begins[tp], [(one.marks[index], one.has_results) for one in standings])
-        for index, tp in enumerate(tps)
-    }
+    found = {}
+    for index, tp in enumerate(tps):
+        if any(index in one.older for one in standings):
+            found[tp] = Resumption(begins[tp], gap=begins[tp], is_anew=True)
+        else:
+            shards = [(one.marks[index], one.has_results) for one in standings]
+            found[tp] = resumption(committed[tp], begins[tp], shards)
+    return found

@@ -33,6 +33,17 @@ async def test_marks_are_of_every_shard_and_partition(store: Store, predict: Pre
     assert await marks_of(store, 0) == [Standing([3], has_results=True)] * 2
 
 
+async def test_marks_of_a_topic_that_had_the_name_before_are_told_apart(store: Store, predict: Predict) -> None:
+    await store.write([one for number in range(20) for one in scored(predict, number)])
+    await store.mark({0: 19, 1: 7})  # by a version that knew no ids: taken for this topic's
+    store.marks.topic = "old"
+    await store.mark({1: 8, 2: 9})
+    assert await marks_of(store, 0, 1, 2) == [Standing([19, 8, 9], has_results=True)] * 2
+    store.marks.topic = "new"
+    await store.mark({2: 0})
+    assert await marks_of(store, 0, 1, 2) == [Standing([19, 8, 0], has_results=True, older=frozenset({1}))] * 2
+
+
 @pytest.mark.parametrize("first", ["write", "mark", "look"])
 async def test_a_store_that_forgot_is_noticed_at_the_first_call_and_marked_no_more(
     store: Store, predict: Predict, first: str, caplog: pytest.LogCaptureFixture

@@ -12,7 +12,7 @@ from inference_worker.resumption import Resuming, Resumption, resumption
 from inference_worker.stats import Stats
 from inference_worker.store import Store
 
-TP_0 = TP("t.posts", 0)
+TP_0, TP_1 = TP("t.posts", 0), TP("t.posts", 1)
 EMPTY, UNMARKED = (None, False), (None, True)
 
 
@@ -52,7 +52,7 @@ class GoneStore:
 
     def __init__(self) -> None:
         self.retries = 0
-        self.marks = SimpleNamespace(has_forgotten=False)
+        self.marks = SimpleNamespace(has_forgotten=False, topic=None)
 
     async def mark(self, applied: dict[int, int]) -> bool:
         raise ConnectionError("refused")
@@ -83,3 +83,23 @@ async def test_a_gap_is_told_in_one_line_counted_once_and_marked(
     assert await found.find({TP_0: 120}, {TP_0: 120}) == {TP_0: Resumption(120)}
     assert (stats.gap, stats.applied_again) == (120, 80)
     assert await store.redis.hget("{t:0}:counters", "gap") == b"120"
+
+
+async def test_a_topic_made_anew_is_read_from_its_beginning_whatever_is_committed(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    found, stats = resuming(store)
+    of_both = {TP_0: 200, TP_1: 90}
+    await found.find(of_both, {TP_0: 0, TP_1: 0}, "old")
+    assert await found.mark({TP_0: 250, TP_1: 100})
+    assert await found.find({TP_0: 250}, {TP_0: 3}, "new") == {TP_0: Resumption(3, gap=3, is_anew=True)}
+    assert await found.find({TP_0: 3, TP_1: 100}, {TP_0: 3, TP_1: 0}, "new") == {
+        TP_0: Resumption(3),
+        TP_1: Resumption(0, is_anew=True),
+    }
+    assert [record.getMessage() for record in caplog.records if "anew" in record.getMessage()] == [
+        f"topic t.posts was made anew: partitions {number} are read from their beginning; what was not read before is "
+        "gone"
+        for number in (0, 1)
+    ]
+    assert (stats.gap, stats.applied_again) == (3, 290)

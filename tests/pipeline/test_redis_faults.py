@@ -88,7 +88,7 @@ class Feed:
         last = Keys(self.pipeline.namespace, SHARDS - 1)
 
         def marked() -> int:
-            return sum(int(mark) + 1 for mark in self.redis.client.hvals(last.applied))
+            return sum(int(mark.split()[0]) + 1 for mark in self.redis.client.hvals(last.applied))
 
         self.pipeline.until(lambda: marked() == self.sent, "all is marked", RECOVERY_S)
 
