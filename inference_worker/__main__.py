@@ -9,7 +9,7 @@ import sys
 import faust
 
 from inference_worker import artifact
-from inference_worker.admission import refusal_of, refused
+from inference_worker.admission import refused, told
 from inference_worker.agent import create_app
 from inference_worker.errors import ArtifactError
 from inference_worker.settings import Settings
@@ -25,8 +25,8 @@ def main() -> None:
         settings = Settings.from_env()
         configure(settings.log, plain=LOG_FORMAT)
         traces = Traces("worker", settings.traces) if settings.traces is not None else None
-        if (refusal := asyncio.run(refused(settings))) is not None:
-            sys.exit(f"inference_worker: {refusal}")
+        if (trouble := asyncio.run(refused(settings))) is not None:
+            sys.exit(f"inference_worker: {trouble}")
         predictor = artifact.load(settings.model, engine=settings.engine, threads=settings.engine_threads)
     except (ValueError, TracingMissing, ArtifactError) as error:
         sys.stderr.write(f"inference_worker: {error}\n")
@@ -37,9 +37,9 @@ def main() -> None:
     try:
         worker.execute_from_commandline()
     except Exception as error:  # faust raises again whatever it crashed of
-        if (refusal := refusal_of(error, settings)) is None:
+        if (trouble := told(error, settings)) is None:
             raise
-        sys.exit(f"inference_worker: {refusal}")
+        sys.exit(f"inference_worker: {trouble}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ WorkerError
 ├── EngineBroken         nothing can be scored any more: exit, and leave the records to the next worker
 ├── Unscorable           this one record cannot be scored: dead letter, then acknowledge
 └── StoreUnavailable     Redis does not take writes now: keep the records un-acknowledged and retry
+    └── StoreRefuses     it answers, but not to us: a password, a certificate or a right is wrong
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ class Unscorable(WorkerError):
 
 class StoreUnavailable(WorkerError):
     """Redis refuses or does not answer."""
+
+
+class StoreRefuses(StoreUnavailable):
+    """Redis refuses the user or its certificate, or the user lacks a right."""

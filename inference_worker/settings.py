@@ -28,7 +28,8 @@ class Settings:
     shed_after_s, sample_least, sample_after_s: what is not scored while it is behind (see `shedding.py`); 0 seconds
     and a least share of 1 are nothing.
     health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines;
-    traces: URL of a collector of spans, None for none.
+    traces: URL of a collector of spans, None for none; start_timeout_s: how long it waits, when it starts, for a server
+    that is away.
     """
 
     namespace: str = "live"
@@ -48,6 +49,7 @@ class Settings:
     heartbeat_s: float = 3.0
     drain_timeout_s: float = 20.0
     watchdog_s: float = 120.0
+    start_timeout_s: int = 60
     batch_items: int = 64
     batch_tokens: int = 4096
     batch_images: int = 16
@@ -87,6 +89,7 @@ class Settings:
             heartbeat_s=env.seconds("HEARTBEAT_S", cls.heartbeat_s),
             drain_timeout_s=env.seconds("DRAIN_TIMEOUT_S", cls.drain_timeout_s),
             watchdog_s=env.seconds("WATCHDOG_S", cls.watchdog_s),
+            start_timeout_s=env.whole("START_TIMEOUT_S", cls.start_timeout_s),
             batch_items=env.whole("BATCH_ITEMS", cls.batch_items, least=1),
             batch_tokens=env.whole("BATCH_TOKENS", cls.batch_tokens, least=1),
             batch_images=env.whole("BATCH_IMAGES", cls.batch_images, least=1),

@@ -6,7 +6,10 @@ found by connecting once more (`why_refused`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +32,9 @@ VARIABLES: Final = (
 )
 GRANT: Final = "grant it, as deploy/security/kafka-acls.sh does"
 CONNECT_TIMEOUT_MS: Final = 5_000
+RETRY_S: Final = 1.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +127,32 @@ async def broker_error(error: Exception, servers: str, access: KafkaAccess) -> B
     if (refused := await why_refused(error, servers, access)) is not None:
         return refused_by(servers, refused)
     return BrokerUnreachable(servers, str(error) or type(error).__name__)
+
+
+def may_pass(trouble: Exception) -> bool:
+    """Waiting may mend it: nobody refused us."""
+    return not isinstance(trouble, BrokerRefuses)
+
+
+async def awaited(
+    ask: Callable[[], Awaitable[Exception | None]],
+    may_pass: Callable[[Exception], bool] = may_pass,
+    *,
+    within_s: float,
+    stop: asyncio.Event,
+) -> Exception | None:
+    """Asks a server again each second while its trouble may pass, which is told once; what is left of it in the end."""
+    loop = asyncio.get_running_loop()
+    deadline_s, is_told = loop.time() + within_s, False
+    while (trouble := await ask()) is not None and may_pass(trouble):
+        if stop.is_set() or loop.time() >= deadline_s:
+            break
+        if not is_told:
+            log.warning("%s; trying for %.0f s", trouble, within_s)
+            is_told = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), RETRY_S)
+    return trouble
 
 
 def _denials() -> tuple[type[Exception], ...]:

@@ -15,8 +15,9 @@ from ingest.clock import ReplayClock
 from ingest.cursors import CursorFile
 from ingest.errors import BadSettings, BadTopics, BrokerUnreachable, IngestError
 from ingest.health import Health, serve_health
+from ingest.kafka_access import awaited, broker_error
 from ingest.media.words import Words, opened_words
-from ingest.producer import Producer
+from ingest.producer import Producer, ensure_topic
 from ingest.progress import ProgressLog
 from ingest.report import IngestReport, Tally, new_run, snapshot
 from ingest.settings import Settings
@@ -231,6 +232,21 @@ def _tell_failure(task: asyncio.Task[None]) -> None:
         log.error("%s has ended", task.get_name(), exc_info=error)
 
 
+async def _until_kafka_answers(settings: Settings, stop: asyncio.Event) -> None:
+    """Raises BrokerUnreachable if it does not within `start_timeout_s`."""
+    from aiokafka.errors import KafkaError
+
+    async def ask() -> BrokerUnreachable | None:
+        try:
+            await ensure_topic(settings)
+        except (KafkaError, OSError) as error:
+            return await broker_error(error, settings.kafka, settings.kafka_access)
+        return None
+
+    if (trouble := await awaited(ask, within_s=settings.start_timeout_s, stop=stop)) is not None:
+        raise trouble
+
+
 async def run(
     source: Source,
     settings: Settings,
@@ -256,6 +272,8 @@ async def run(
         progress.show(report)
 
     async with serve_health(health, settings.health):
+        if sink is None:
+            await _until_kafka_answers(settings, stop)
         return await ingest(
             source,
             settings,

@@ -38,6 +38,7 @@ class Settings:
     as well; state_dir: what is kept between runs; cursor_dir: where they go on, None for nowhere; health: where to
     answer /healthz, /readyz and /metrics; environ: where a source looks for its keys. log: form of log lines.
     traces: URL of a collector of spans, None for none; traces_share: of the records, that are traced.
+    start_timeout_s: how long a process that starts waits for a Kafka that is away.
     """
 
     namespace: str = "live"
@@ -58,6 +59,7 @@ class Settings:
     log: str = "plain"
     traces: str | None = None
     traces_share: float = 0.01
+    start_timeout_s: int = 60
     environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class Settings:
             raise BadSettings(f"MOODSTREAM_PARTITIONS is {self.partitions}: use 1 or more")
         if self.post_retention_s < 0:
             raise BadSettings(f"MOODSTREAM_POST_RETENTION_S is {self.post_retention_s}: use seconds, or 0 for no end")
+        if self.start_timeout_s < 0:
+            raise BadSettings(f"MOODSTREAM_START_TIMEOUT_S is {self.start_timeout_s}: use seconds, or 0 not to wait")
         if not self.author_key:
             raise BadSettings("MOODSTREAM_AUTHOR_KEY is empty: give it any long secret, or unset it")
 
@@ -100,6 +104,7 @@ class Settings:
             log=_told(log_form, environ),
             traces=_told(collector, environ),
             traces_share=_share(environ, "MOODSTREAM_TRACES_SHARE", cls.traces_share),
+            start_timeout_s=_whole_number(environ, "MOODSTREAM_START_TIMEOUT_S", cls.start_timeout_s),
             environ=environ,
             **given,  # type: ignore[arg-type]  # what is set above, each of its field's type
         )

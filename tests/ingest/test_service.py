@@ -259,6 +259,7 @@ def command(settings: Settings, *arguments: str) -> tuple[list[str], dict[str, s
         "MOODSTREAM_KAFKA": settings.kafka,
         "MOODSTREAM_NAMESPACE": settings.namespace,
         "MOODSTREAM_KAFKA_IDEMPOTENCE": "0",
+        "MOODSTREAM_START_TIMEOUT_S": "0",
         "PYTHONPATH": str(ROOT),
     }
     return [sys.executable, "-m", "ingest", *arguments], environment

@@ -80,6 +80,7 @@ def test_a_service_asked_for_json_logs_nothing_else(tmp_path: Path) -> None:
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": str(ROOT),
             "MOODSTREAM_KAFKA": "127.0.0.1:9",
+            "MOODSTREAM_START_TIMEOUT_S": "1",
         },
         capture_output=True,
         text=True,
