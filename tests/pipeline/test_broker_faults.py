@@ -89,10 +89,11 @@ def post(number: int) -> Post:
 
 
 class Sender:
-    """Ingest's own producer, posts at RATE until it is told to stop; `sent` so far."""
+    """Ingest's own producer, so many posts a second until it is told to stop; `sent` so far."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, rate: int) -> None:
         self.sent = 0
+        self._pause_s = 1 / rate
         self._settings = Settings(namespace=pipeline.namespace, kafka=pipeline.stack.kafka)
         self._stop = asyncio.Event()
 
@@ -101,7 +102,7 @@ class Sender:
             while not self._stop.is_set():
                 await producer.send(post(self.sent))
                 self.sent += 1
-                await asyncio.sleep(1 / RATE)
+                await asyncio.sleep(self._pause_s)
             await producer.flush()
             assert producer.sent == self.sent
 
@@ -110,9 +111,9 @@ class Sender:
 
 
 @asynccontextmanager
-async def sending(pipeline: Pipeline) -> AsyncIterator[Sender]:
+async def sending(pipeline: Pipeline, rate: int = RATE) -> AsyncIterator[Sender]:
     """A sender in the background; in the end all it sent is there, once each."""
-    sender = Sender(pipeline)
+    sender = Sender(pipeline, rate)
     task = asyncio.create_task(sender.send())
     try:
         await until_settled(pipeline, 50)
