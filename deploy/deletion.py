@@ -1,4 +1,4 @@
-"""`moodstream runs delete`: a replay removed without a trace: its folder, Redis keys, topics and consumer group."""
+"""A replay removed without a trace (`moodstream runs delete`): its folder, Redis keys, topics and consumer group."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def delete(options: argparse.Namespace, settings: Settings) -> int:
         if not options.yes:
             what = f"the replay {namespace}" + (f" and {folder}" if folder else "")
             confirm("delete", "deleting", "deleted", what)
-        keys = _delete_keys(redis, namespace, folder) if kind is not None else 0
-        topics = asyncio.run(_delete_topics(settings, namespace))
+        keys = delete_keys(redis, namespace, folder) if kind is not None else 0
+        topics = asyncio.run(delete_topics(settings, namespace))
         if folder is not None:
             shutil.rmtree(folder)
     if options.json:
@@ -72,8 +72,11 @@ def _kind(redis: Any, namespace: str) -> str | None:
         return None
 
 
-def _delete_keys(redis: Any, namespace: str, folder: Path | None) -> int:
-    """Every key of the namespace and of no other: its braces end the name. The meta key goes last."""
+def delete_keys(redis: Any, namespace: str, folder: Path | None = None) -> int:
+    """Every key of the namespace and of no other: its braces end the name. The meta key goes last.
+
+    Raises Misuse while somebody works in it. folder: of the replay that may.
+    """
     from deploy.claim import claim_key
     from inference_worker.contract import Results, meta_key
 
@@ -104,8 +107,8 @@ def _unlink(redis: Any, keys: Sequence[bytes]) -> int:
     return sum(pipeline.execute())
 
 
-async def _delete_topics(settings: Settings, namespace: str) -> list[str]:
-    """Topics of the namespace, then its consumer group; those that were there."""
+async def delete_topics(settings: Settings, namespace: str) -> list[str]:
+    """Topics of the namespace, then its consumer group; the topics that were there."""
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
     from aiokafka.protocol.admin import DeleteGroupsRequest

@@ -1,4 +1,4 @@
-"""`moodstream model`: a new model beside the one at work: compare the two, switch, go back.
+"""`moodstream model`: a new model beside the one at work: compare the two, switch, go back, remove what it left.
 
 A worker with MOODSTREAM_SHADOW=NAME scores the posts of its namespace with its own MOODSTREAM_MODEL into a namespace of
 its own, NAMESPACE-NAME. MOODSTREAM_MODEL of the others is a link; `switch` points it at the new artifact once that has
@@ -8,6 +8,7 @@ reproduced its golden rows, and `rollback` at the one before. Workers take it up
 from __future__ import annotations
 
 import argparse
+import asyncio
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ import msgspec
 
 from deploy.archives import checked
 from deploy.arguments import limit
+from deploy.asking import confirm
+from deploy.deletion import delete_keys, delete_topics
 from deploy.errors import Misuse, StackFailed
 from deploy.own_redis import own_redis
 from deploy.printing import print_done, print_json
@@ -48,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = actions.add_parser("rollback", help="point it back at the artifact before")
     asked.set_defaults(act=roll_back)
     asked.add_argument("link", type=Path, metavar="LINK", help="as for switch")
+    asked = actions.add_parser("delete", help="a shadow that has ended: its keys, dead letters and consumer group")
+    asked.set_defaults(act=delete)
+    asked.add_argument("shadow", metavar="NAME", help="as for compare")
+    asked.add_argument("--namespace", metavar="NS", help="instead of MOODSTREAM_NAMESPACE")
+    asked.add_argument("--yes", action="store_true", help="do not ask")
     for action in actions.choices.values():
         action.add_argument("--json", action="store_true", help="one JSON object, last on stdout")
 
@@ -69,10 +77,10 @@ def compare(options: argparse.Namespace, worker: WorkerSettings) -> int:
     from inference_worker.contract import Results, UnknownNamespace
     from inference_worker.settings import shadow_of
 
-    namespace = checked(options.namespace or worker.shadowed or worker.namespace)
+    namespace = _namespace(options, worker)
     try:
         shadow = shadow_of(namespace, options.shadow)
-        with own_redis(replace(Settings.from_env(), redis=worker.redis)) as redis:
+        with own_redis(_servers(worker)) as redis:
             live, other = (_posts(Results(redis, name), options.limit) for name in (namespace, shadow))
         found = compared(live, other)
     except UnknownNamespace as error:
@@ -87,6 +95,39 @@ def compare(options: argparse.Namespace, worker: WorkerSettings) -> int:
     for line in lines(found):
         print_done(options, line)
     return 0
+
+
+def delete(options: argparse.Namespace, worker: WorkerSettings) -> int:
+    from inference_worker.contract import Results, UnknownNamespace
+    from inference_worker.settings import shadow_of
+
+    namespace, settings = _namespace(options, worker), _servers(worker)
+    try:
+        shadow = shadow_of(namespace, options.shadow)
+        with own_redis(settings) as redis:
+            if Results(redis, shadow).meta().shadowed != namespace:
+                raise Misuse(f"namespace {shadow!r} is no shadow of {namespace!r}: nothing is deleted")
+            if not options.yes:
+                confirm("delete", "deleting", "deleted", f"the shadow {shadow}")
+            keys = delete_keys(redis, shadow)
+    except UnknownNamespace as error:
+        raise Misuse(f"{error}; a shadow's has MOODSTREAM_SHADOW={options.shadow}") from error
+    except ValueError as error:
+        raise Misuse(str(error)) from error
+    topics = asyncio.run(delete_topics(settings, shadow))
+    if options.json:
+        print_json({"namespace": shadow, "keys": keys, "topics": topics})
+        return 0
+    return print_done(options, f"{shadow} is deleted: {', '.join([f'{keys} keys', *topics])}")
+
+
+def _namespace(options: argparse.Namespace, worker: WorkerSettings) -> str:
+    return checked(options.namespace or worker.shadowed or worker.namespace)
+
+
+def _servers(worker: WorkerSettings) -> Settings:
+    """Those its workers use."""
+    return replace(Settings.from_env(), redis=worker.redis, kafka=worker.kafka)
 
 
 def _posts(results: Results, at_most: int) -> list[Prediction]:

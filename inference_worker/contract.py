@@ -218,12 +218,16 @@ _counters_decoder: msgspec.msgpack.Decoder[list[int]] = msgspec.msgpack.Decoder(
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a namespace is: kind `live`, `sample` or `replay`; `shards` never changes once written."""
+    """What a namespace is: kind `live`, `sample` or `replay`; `shards` never changes once written.
+
+    shadowed: of a shadow's, the namespace whose posts it scores.
+    """
 
     shards: int
     kind: str = "live"
     source: str = ""
     model: str = ""
+    shadowed: str = ""
     created_at: datetime | None = None
     schema: int = SCHEMA_VERSION
 

@@ -161,6 +161,7 @@ class Store:
             kind=settings.kind,
             source=settings.source,
             model=self.model,
+            shadowed=settings.shadowed,
             created_at=datetime.now(UTC),
         )
         key = meta_key(settings.namespace)

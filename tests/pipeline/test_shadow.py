@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 
-from inference_worker.contract import Results
+from deploy.local import Service
+from inference_worker.contract import Meta, Results, meta_key
 from inference_worker.settings import DEFAULT_MODEL
 from ingest.contract import Post
 from tests.pipeline.conftest import Pipeline, on_embedded
@@ -115,3 +117,19 @@ def test_a_shadow_is_compared_switched_to_and_rolled_back(pipeline: Pipeline, tm
     assert live.results.counters() == {"scored": 3 * POSTS}
     assert live.results.total().posts == 3 * POSTS
     assert shadow.counters() == {"scored": 3 * POSTS}
+    assert_deleted_without_a_trace(live, live.workers[1])
+
+
+def assert_deleted_without_a_trace(live: Versioned, shadow: Service) -> None:
+    asked = ("model", "delete", "candidate", "--yes")
+    assert "has workers at work: stop them first" in live.tried(*asked).stderr
+    assert live.stop_worker(shadow) == 0
+    name, mine = f"{live.namespace}-candidate", msgspec.msgpack.encode(Meta(shards=1))
+    live.redis.set(meta_key(f"{live.namespace}-own"), mine)
+    for other, told in (("own", "is no shadow of"), ("none", "MOODSTREAM_SHADOW=none")):
+        refused = live.tried("model", "delete", other, "--yes")
+        assert (refused.returncode, told in refused.stderr) == (2, True)
+    found = live.ask(*asked)
+    assert (found["namespace"], found["topics"]) == (name, [f"{name}.dead-letters"]) and found["keys"] > POSTS
+    assert [key for key in live.redis.scan_iter(f"{{{name}*")] == []
+    assert live.results.counters() == {"scored": 3 * POSTS}
