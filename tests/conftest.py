@@ -16,7 +16,7 @@ from deploy.local import LocalStack, open_stack
 from tests import apache
 
 ROOT: Final = Path(__file__).parent.parent
-MAY_SKIP: Final = ("gpu", "vnni", "data")
+MAY_SKIP: Final = ("gpu", "vnni", "data", "collector")
 """Marks of what no installation can bring; with MOODSTREAM_REQUIRE_ALL=1 everything else has to run."""
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.ingest.live.feed import served
-from tests.pipeline.collector import collecting
-from tests.pipeline.conftest import Pipeline
+from tests.pipeline.collector import Collector, Otelcol, collecting, collecting_in_otelcol
+from tests.pipeline.conftest import Pipeline, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_a_batch_is_linked_to_every_post_in_it(pipeline: Pipeline, tmp_path: Path) -> None:
-    with served("posts", 60) as feed, collecting() as collector:
+    check_links(pipeline, tmp_path, collecting())
+
+
+@on_embedded
+@pytest.mark.collector
+def test_the_opentelemetry_collector_sees_the_same(pipeline: Pipeline, tmp_path: Path) -> None:
+    check_links(pipeline, tmp_path, collecting_in_otelcol(tmp_path))
+
+
+def check_links(pipeline: Pipeline, tmp_path: Path, collecting: AbstractContextManager[Collector | Otelcol]) -> None:
+    with served("posts", 60) as feed, collecting as collector:
         environment = pipeline.environment() | {
             "MOODSTREAM_STATE": str(tmp_path),
             "MOODSTREAM_ENGINE": "null",
