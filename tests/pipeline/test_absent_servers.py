@@ -58,6 +58,15 @@ def test_who_cannot_work_without_it_waits_and_ends_with_one_line(
     assert not any("Traceback" in line or "hidden" in line for line in lines)
 
 
+@pytest.mark.parametrize(("module", "arguments"), [("inference_worker", ()), ("ingest", ("sample",))])
+def test_who_waits_can_be_stopped(pipeline: Pipeline, module: str, arguments: tuple[str, ...]) -> None:
+    service = start(pipeline, module, *arguments, MOODSTREAM_KAFKA=NO_KAFKA, MOODSTREAM_START_TIMEOUT_S="600")
+    pipeline.until(lambda: has_said(service, "trying for 600 s"), "it waits", 60)
+    assert asyncio.run(service.child.stop()) == 1
+    assert service.child.log_tail(1).startswith(f"{module}: Kafka at {NO_KAFKA} does not answer (")
+    assert not has_said(service, "Traceback")
+
+
 def test_the_dashboard_and_the_alerts_wait_for_redis(pipeline: Pipeline) -> None:
     port = free_port()
     dashboard = start(pipeline, "dashboard", "--port", str(port), MOODSTREAM_REDIS=NO_REDIS)

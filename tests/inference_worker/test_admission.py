@@ -1,0 +1,28 @@
+"""One line of an error that ended a worker, where a server is at fault; who is let in: tests/pipeline."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from inference_worker.admission import told
+from inference_worker.errors import StoreUnavailable
+from inference_worker.settings import Settings
+
+SETTINGS = Settings(kafka="127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StoreUnavailable("Redis at redis://r does not answer"), "Redis at redis://r does not answer"),
+        (
+            KafkaConnectionError("no bootstrap"),
+            "Kafka at 127.0.0.1:1 does not answer (KafkaConnectionError: no bootstrap): start it, or point "
+            "MOODSTREAM_KAFKA at a running one; `moodstream up` brings its own",
+        ),
+        (ValueError("a fault of ours"), None),
+    ],
+)
+def test_a_server_that_went_away_is_told_in_one_line(error: Exception, line: str | None) -> None:
+    assert told(error, SETTINGS) == line
