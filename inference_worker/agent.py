@@ -245,6 +245,9 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
     async def report() -> None:
         await or_exit(report_forever(app))
 
+    async def follow() -> None:
+        await or_exit(follow_topic(cast(ChunkConsumer, app.consumer)))
+
     async def release(sender: Any, revoked: Iterable[TP], **_: Any) -> None:
         if not hasattr(app, "pipeline"):
             return
@@ -257,6 +260,7 @@ def create_app(settings: Settings, predictor: Predictor, traces: Traces | None =
     app.agent(posts, name="score", concurrency=1)(score)
     app.task(work)
     app.task(report)
+    app.task(follow)
     app.on_partitions_revoked.connect(release)  # type: ignore[arg-type]  # typed as if nobody named the arguments
     return app
 
@@ -327,13 +331,21 @@ def _position(partition: int, offset: int, timestamp_s: float | None, place: byt
     return Position(partition, offset, round((timestamp_s or 0) * 1000))
 
 
+async def follow_topic(consumer: ChunkConsumer) -> None:
+    """Has a topic that was made anew read from its beginning."""
+    while True:
+        await asyncio.sleep(STATE_EVERY_S)
+        if await consumer.is_topic_anew():
+            await consumer.rejoin()
+
+
 async def report_forever(app: WorkerApp) -> None:
-    """Renews the worker's state in Redis, has applied again what Redis forgot, or a topic that was made anew, and ends
-    the process when records wait and nothing moves.
+    """Renews the worker's state in Redis, gives Redis again what it forgot, and ends the process when records wait and
+    nothing moves.
 
     The watchdog answers faust's known silent stalls; while Redis is away waiting is right, and the clock stops.
     """
-    loop, consumer = asyncio.get_running_loop(), cast(ChunkConsumer, app.consumer)
+    loop = asyncio.get_running_loop()
     progress: tuple[int, int] = (-1, -1)
     moved_at_s = loop.time()
     backlog = Backlog()
@@ -356,11 +368,9 @@ async def report_forever(app: WorkerApp) -> None:
             try:
                 await app.store.publish(state)
                 if not await app.store.mark({}):
-                    await consumer.rejoin()
+                    await cast(ChunkConsumer, app.consumer).rejoin()
             except RedisError as error:
                 logger.warning("the worker's state did not reach Redis: %s", error)
-        if await consumer.is_topic_anew():
-            await consumer.rejoin()
         now = (app.pipeline.ledger.acknowledged, app.store.retries)
         if now != progress or not lag:
             progress, moved_at_s = now, loop.time()

@@ -132,7 +132,7 @@ class ChunkConsumer(Consumer):
 
     async def is_topic_anew(self) -> bool:
         """It was deleted and made again: the places of our partitions mean nothing in it, or none is assigned yet."""
-        if (now := await self.topic_id()) is None:
+        if not self.flow_active or (now := await self.topic_id()) is None:
             return False
         return self.resuming.topic not in (None, now) if self.assignment() else self.topic_partitions(self.topic) == 0
 
