@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from deploy import capacity, classify, dead_letters, doctor, evaluate, model, replay, runs, up
+from deploy import backup, capacity, classify, dead_letters, doctor, evaluate, model, replay, runs, up
 from deploy.errors import DeployError, MissingPart, Misuse
 from ingest.errors import IngestError
 from ingest.errors import Misuse as IngestMisuse
@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "runs": (runs, "the replays there are: list, show, compare, pause, resume, delete"),
     "dead-letters": (dead_letters, "the records no worker could score: list, show, retry, drop"),
     "model": (model, "a new model beside the one at work: compare, switch, rollback"),
+    "backup": (backup, "a copy of all that Redis holds, taken while it runs"),
     "doctor": (doctor, "whether all a deployment needs is there, and how to mend what is not"),
     "capacity": (capacity, "what a rate of posts needs in machines, money and time"),
     "classify": (classify, "score a text, a picture or a file of them"),

@@ -14,7 +14,10 @@ from redis import Redis
 from deploy.children import Child
 from deploy.servers import free_port, redis_answers, until_ready
 
-COMMAND: Final = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction")
+COMMAND: Final = (
+    *("redis-server", "--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction"),
+    *("--repl-diskless-sync-delay", "0"),
+)
 
 
 def missing() -> str | None:

@@ -34,6 +34,7 @@ REDIS_USERS: Final = (
     "moodstream-editor",
     "moodstream-alerts",
     "moodstream-operator",
+    "moodstream-backup",
 )
 PROPERTIES: Final = """\
 listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},\
@@ -127,7 +128,7 @@ async def opened(folder: Path, namespace: str, stack: AsyncExitStack) -> Secured
     """Starts both, and grants every user its rights in `namespace`."""
     secured = Secured(folder)
     write_certificates(folder)
-    await _start_redis(secured, namespace, stack)
+    await start_redis(secured, namespace, stack)
     await _start_kafka(secured, stack)
     await _grant(secured.plain_kafka, secured.rights(namespace))
     return secured
@@ -171,7 +172,7 @@ def write_rights(folder: Path, namespace: str) -> Path:
     return acl
 
 
-async def _start_redis(secured: Secured, namespace: str, stack: AsyncExitStack) -> None:
+async def start_redis(secured: Secured, namespace: str, stack: AsyncExitStack) -> None:
     acl = write_rights(secured.folder, namespace)
     for name in ("server", "expired"):
         pem, port = secured.folder / f"{name}.pem", free_port()

@@ -44,3 +44,5 @@ user moodstream-alerts "%R~$own* ~${own}alerts:* %R~$shards* $reading" \
     '+del +hdel +hset +multi +exec +discard +watch +unwatch +pexpire +sadd +set +srem +zadd +zrem'
 # Who runs `moodstream doctor`, `dead-letters` and `runs`.
 user moodstream-operator "~$own* ~$shards* $reading $scripts $writing +info +unlink"
+# Who runs `moodstream backup`, which copies every key of every namespace, as a replica would.
+user moodstream-backup "$connecting +replconf +sync"

@@ -8,7 +8,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +28,7 @@ from inference_worker.contract import ALL, Counters, Keys, Prediction
 from ingest.contract import Post, posts_topic
 from tests import own_redis
 from tests.own_redis import OwnRedis
-from tests.pipeline.conftest import Pipeline, on_apache, on_embedded
+from tests.pipeline.conftest import ROOT, Pipeline, on_apache, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -229,6 +233,46 @@ def test_what_kafka_no_longer_has_of_what_redis_forgot_is_a_gap_and_told(feed: F
     feed.pipeline.until(lambda: feed.pipeline.settled() == feed.sent - dropped, "the rest is applied again", 60)
     assert results.counters()["gap"] == dropped
     assert f"{dropped} records before" in feed.pipeline.workers[0].child.log_path.read_text()
+
+
+@on_embedded
+def test_what_a_backup_lacks_is_applied_again_once_it_is_put_back(feed: Feed, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.rdb"
+    follow("Take a copy", feed.redis, copy)
+    feed.send_and_wait(200)
+    feed.redis.restart_from(None)  # as on a new disk: its append-only file is there, and empty
+    feed.redis.kill()
+    follow("Put it back", feed.redis, copy)
+    feed.redis.start()
+    took("recovery", feed.send_and_wait(100))
+    feed.counts_are_exact()
+
+
+@on_apache
+def test_what_a_backup_lacks_and_kafka_too_is_a_gap_and_told(feed: Feed, tmp_path: Path) -> None:
+    copy, marks = tmp_path / "copy.rdb", Keys(feed.pipeline.namespace, SHARDS - 1).applied
+    follow("Take a copy", feed.redis, copy)
+    copied = int(feed.redis.client.hget(marks, "0")) + 1
+    feed.send_and_wait(100)
+    feed.until_marked()
+    kept = asyncio.run(drop_first(feed, int(feed.redis.client.hget(marks, "0")) + 1))
+    feed.redis.kill()
+    follow("Put it back", feed.redis, copy)
+    feed.redis.start()
+    results, gap = feed.pipeline.results, kept - copied
+    assert gap > 0
+    feed.pipeline.until(lambda: feed.pipeline.settled(RUN) == feed.sent - gap, "the rest is applied again", 60)
+    assert results.counters()["gap"] == gap
+    assert f"{gap} records before {kept} are not in Redis" in feed.pipeline.workers[0].child.log_path.read_text()
+
+
+def follow(section: str, redis: OwnRedis, copy: Path) -> None:
+    """Runs what BACKUP.md says there, as it says it."""
+    text = (ROOT / "deploy" / "BACKUP.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+    (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    told = {"COPY": str(copy), "REDIS_DATA": str(redis.folder), "MOODSTREAM_REDIS": redis.url}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-euc", commands], env={**os.environ, **told, "PATH": path}, check=True, timeout=60)
 
 
 async def drop_first(feed: Feed, count: int) -> int:
