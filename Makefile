@@ -1,6 +1,8 @@
 # make up ARGS="--port 8600"   everything on this machine
 # make test                    all tests; what the machine lacks (Kafka's jars, a browser) is skipped with the reason
 # make check                   format, lint, types
+# make audit                   known holes in what the lock files pin (asks PyPI)
+# make sbom                    what the runtime consists of, as CycloneDX JSON
 SHELL = /bin/sh
 PYTHON = python3
 VENV = .venv
@@ -11,7 +13,10 @@ TORCH_TESTS = tests/training tests/inference_worker/test_torch_engine.py tests/i
     tests/benchmarks/test_agreement.py
 export PYTHON
 
-.PHONY: install up check test test-unit test-train lock kafka clean
+SBOM = .moodstream/sbom/moodstream.cdx.json
+SBOM_VENV = .moodstream/sbom/venv
+
+.PHONY: install up check sbom test test-unit test-train lock kafka clean
 
 install: $(VENV)/.runtime
 
@@ -22,6 +27,13 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# Of an environment of its own, as $(VENV) also has what developers need.
+sbom: $(VENV)/.dev
+	deploy/venv.sh $(SBOM_VENV) requirements.txt
+	$(VENV)/bin/cyclonedx-py environment --no-validate --pyproject pyproject.toml -o $(SBOM) $(SBOM_VENV)/bin/python
+	$(VENV)/bin/python -m deploy.sbom $(SBOM)
+	@echo $(SBOM)
 
 test: test-train $(VENV)/.dev kafka
 	$(VENV)/bin/python -m pytest $(TORCH_TESTS:%=--ignore=%) $(ARGS)
