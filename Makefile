@@ -16,7 +16,7 @@ export PYTHON
 SBOM = .moodstream/sbom/moodstream.cdx.json
 SBOM_VENV = .moodstream/sbom/venv
 
-.PHONY: install up check sbom test test-unit test-train lock kafka clean
+.PHONY: install up check audit sbom test test-unit test-train lock kafka clean
 
 install: $(VENV)/.runtime
 
@@ -27,6 +27,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+audit: $(VENV)/.dev
+	@$(VENV)/bin/python -m deploy.audit $(ARGS)
 
 # Of an environment of its own, as $(VENV) also has what developers need.
 sbom: $(VENV)/.dev
