@@ -37,7 +37,7 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Service:
-    """One of our own processes; `restarts` counts how often it had to be brought back."""
+    """One of our own processes; `restarts` counts how often it had to be brought back, which none is while paused."""
 
     name: str
     command: Sequence[str]
@@ -48,6 +48,7 @@ class Service:
     restarts: int = 0
     short_lives: int = 0
     restart_at_s: float | None = None
+    is_paused: bool = False
 
 
 @dataclass
@@ -106,7 +107,7 @@ class LocalStack:
             if child is not None and (code := child.exit_code()) is not None:
                 raise failed(child, f"the {child.name} died ({describe(code)}): {self.remedy}")
         for service in self.services:
-            if (code := service.child.exit_code()) is not None:
+            if not service.is_paused and (code := service.child.exit_code()) is not None:
                 if service.keep_running:
                     _bring_back(service, code)
                 elif code != 0:
@@ -127,6 +128,18 @@ class LocalStack:
         while True:
             self.check()
             await asyncio.sleep(WATCH_S)
+
+    @contextlib.asynccontextmanager
+    async def paused(self, *services: Service) -> AsyncIterator[None]:
+        """Stopped, as they are at the end, while the body runs; `check` brings them back afterwards."""
+        for service in services:
+            service.is_paused = True
+        try:
+            await asyncio.gather(*(service.child.stop() for service in services))
+            yield
+        finally:
+            for service in services:
+                service.is_paused = False
 
     async def stop_services(self) -> dict[str, int]:
         """Stops the services, the last started first; returns their exit codes."""

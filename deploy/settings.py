@@ -23,6 +23,9 @@ OUTCOME: Final = (
 )
 """Variables on which a replay's outcome depends, its place in Kafka and Redis included: a resumed one keeps them."""
 
+BROKER_LEAST_MB: Final = 64
+"""It takes 16 empty, and the seconds that a source takes again after a pause have to fit in, too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -30,7 +33,7 @@ class Settings:
 
     ingest_health: where ingest answers `GET /healthz`, None for a free port; worker_health: where the first worker
     does, None for nowhere; has_display: a browser would have a screen to open on; runs: folder of the replays' folders;
-    outcome: those of the variables OUTCOME that are set.
+    outcome: those of the variables OUTCOME that are set; broker_max_mb: memory of the embedded broker, of a live feed.
     """
 
     kafka: str | None = None
@@ -42,6 +45,7 @@ class Settings:
     has_display: bool = True
     runs: Path = Path(".moodstream/runs")
     outcome: Mapping[str, str] = field(default_factory=dict)
+    broker_max_mb: int = 1024
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -62,12 +66,19 @@ class Settings:
             worker_health=environ.get("MOODSTREAM_WORKER_HEALTH") or None,
             runs=Path(environ.get("MOODSTREAM_RUNS") or cls.runs),
             outcome=_outcome(environ),
+            broker_max_mb=_broker_max_mb(environ.get("MOODSTREAM_BROKER_MAX_MB") or str(cls.broker_max_mb)),
             has_display=sys.platform != "linux" or "DISPLAY" in environ or "WAYLAND_DISPLAY" in environ,
         )
 
     def __repr__(self) -> str:
         redis = masked(self.redis) if self.redis else None
         return f"Settings(kafka={self.kafka!r}, redis={redis!r}, namespace={self.namespace!r})"
+
+
+def _broker_max_mb(given: str) -> int:
+    if not given.isdecimal() or int(given) < BROKER_LEAST_MB:
+        raise Misuse(f"MOODSTREAM_BROKER_MAX_MB is {given!r}: use a whole number of MB from {BROKER_LEAST_MB}")
+    return int(given)
 
 
 def _outcome(environ: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from deploy.archives import checked, ingest_settings_from_env, namespace_of, ope
 from deploy.arguments import port, workers
 from deploy.errors import Misuse
 from deploy.local import LocalStack, Service, open_stack
-from deploy.memory import telling_memory
+from deploy.memory import Feed, bounded_memory
 from deploy.probing import jetstream_answers
 from deploy.servers import free_port, is_free, until_ready
 from deploy.settings import Settings
@@ -143,16 +143,22 @@ async def _run_services(stack: LocalStack, options: argparse.Namespace, settings
         log.info(reached, stack.kafka, masked(stack.redis), namespace)
     dashboard = stack.run("dashboard", "dashboard", "--port", str(options.port), environment=named)
     stack.run("alerts", "dashboard.alerts", environment=named)
-    for number in range(1, options.workers + 1):
+    worker_services = [
         stack.run(f"worker-{number}", "inference_worker", environment=named | _worker_health(settings, number))
-    stack.run(
+        for number in range(1, options.workers + 1)
+    ]
+    ingest = stack.run(
         "ingest",
         "ingest",
         *request.command_line(),
         environment=named | _cursors(stack, options.keep),
         keep_running=not is_replay,
     )
-    async with stack.watched(), telling_memory(stack.broker):
+    of_ingest = replace(
+        ingest_settings_from_env(), kafka=stack.kafka, kafka_access=stack.kafka_access, namespace=namespace
+    )
+    feed = None if is_replay else Feed(stack, ingest, worker_services, of_ingest)  # an archive is not begun twice
+    async with stack.watched(), bounded_memory(stack.broker, settings.broker_max_mb, feed):
         await _announce(dashboard, options, settings)
         await _first_results(stack.redis, namespace)
         await asyncio.Event().wait()

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from deploy.errors import Misuse, StackFailed
-from deploy.local import SHORT_LIVES, LocalStack, open_stack
+from deploy.local import SHORT_LIVES, WATCH_S, LocalStack, open_stack
 from deploy.servers import kafka_answers, redis_answers
 from deploy.settings import Settings
 
@@ -104,6 +104,18 @@ async def test_a_crashed_service_is_brought_back_and_counted(tmp_path: Path) -> 
         first.kill()
         await until(lambda: service.restarts == 1 and service.child.exit_code() is None)
         assert service.child.pid != first.pid
+    await stack.stop()
+
+
+async def test_a_paused_service_is_gone_until_the_pause_is_over(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path, kafka="k", redis="r")
+    async with stack.watched():
+        service = stack.run("sleeper", "made_up", environment=program(tmp_path, "time.sleep(60)"))
+        await until(lambda: "started" in service.child.log_tail())
+        async with stack.paused(service):
+            await asyncio.sleep(3 * WATCH_S)
+            assert service.child.exit_code() is not None and service.restarts == 0
+        await until(lambda: service.restarts == 1 and service.child.exit_code() is None)
     await stack.stop()
 
 

@@ -25,6 +25,19 @@ def test_where_ingest_says_how_it_is_may_be_the_user_s_own() -> None:
     assert Settings.from_env({"MOODSTREAM_INGEST_HEALTH": "127.0.0.1:8081"}).ingest_health == "127.0.0.1:8081"
 
 
+@pytest.mark.parametrize("given", ["63", "-1", "1 GB", "1e3"])
+def test_a_cap_of_the_broker_below_what_it_takes_empty_is_misuse(given: str) -> None:
+    assert (
+        Settings.from_env({}).broker_max_mb,
+        Settings.from_env({"MOODSTREAM_BROKER_MAX_MB": "64"}).broker_max_mb,
+    ) == (
+        1024,
+        64,
+    )
+    with pytest.raises(Misuse, match=f"MOODSTREAM_BROKER_MAX_MB is '{given}': use a whole number of MB from 64"):
+        Settings.from_env({"MOODSTREAM_BROKER_MAX_MB": given})
+
+
 NAMES = {
     "us_airline_2015.csv": "us-airline-2015",
     "US Airline (2015).CSV": "us-airline-2015",
