@@ -3,8 +3,9 @@
     python -m tests.benchmarks.soak --minutes 60 --load 0.8 --fault-every 60 [--stack apache] [--json] [--quick]
 
 First a burst says what can be done; then posts come at `--load` of it, and faults of `tests.benchmarks.storm` strike in
-turn. Of every process the resident and proportional memory and the open files are sampled; flat is one whose last tenth
-is at most FLAT above the tenth after its warming up, in memory (proportional) and in files. Short lives are left out.
+turn. Of every process the memory, resident and its own (anonymous: what is shared is divided among fewer when another
+dies), and the open files are sampled; flat is one whose last tenth is at most FLAT above the tenth after its warming
+up, in memory of its own and in files. Short lives are left out.
 Posts are kept for ten minutes; the store then grows by receipts alone, the embedded broker by all it is told. Latency
 is from the post's own time to its score. In the end every post told must be in Redis once.
 
@@ -51,7 +52,7 @@ OURS: Final = ("ingest", "worker")
 class Sample(NamedTuple):
     at_s: float
     rss_mb: float
-    pss_mb: float
+    own_mb: float
     files: int
 
 
@@ -75,7 +76,7 @@ class Life:
 
     @property
     def is_flat(self) -> bool:
-        return self.growth("pss_mb") <= FLAT and self.growth("files") <= FLAT
+        return self.growth("own_mb") <= FLAT and self.growth("files") <= FLAT
 
 
 class Census:
@@ -114,9 +115,9 @@ def _told(life: Life, lives: int) -> dict[str, Any]:
         "lives": lives,
         "lasted_s": round(life.lasted_s),
         "rss_mb": round(life.samples[-1].rss_mb),
-        "pss_mb": round(life.samples[-1].pss_mb),
+        "own_mb": round(life.samples[-1].own_mb),
         "rss_growth": round(life.growth("rss_mb"), 3),
-        "pss_growth": round(life.growth("pss_mb"), 3),
+        "own_growth": round(life.growth("own_mb"), 3),
         "files": files[-1],
         "files_growth": round(life.growth("files"), 3),
         "is_flat": life.is_flat,
@@ -131,7 +132,7 @@ def sample_of(pid: int) -> Sample | None:
     except OSError:
         return None
     sizes = {line.split()[0]: int(line.split()[1]) / 1024 for line in rollup[1:]}
-    return Sample(time.monotonic(), sizes["Rss:"], sizes["Pss:"], files) if sizes else None
+    return Sample(time.monotonic(), sizes["Rss:"], sizes["Anonymous:"], files) if sizes else None
 
 
 class Latencies:
