@@ -3,8 +3,9 @@
 Each point is a number of worker processes on one engine: `fixed` (a known time a batch) and the real one on processors.
 The posts are in Kafka before the workers start, so that nobody waits for posts; throughput is counted where all workers
 are busy. What goes into a prediction is measured in the same run: processor seconds of a worker beside its engine, of
-the store, and of the real engine, alone in a process, in batches as the worker cuts them; and what of the cores
-other programs leave, by two spinning processes just before and after. Rounds are interleaved, and medians are compared.
+the store, and of the real engine, alone in a process, in batches as the worker cuts them; and what of the cores other
+programs leave, by two spinning processes. As a shared machine's speed changes, the last two are measured before and
+after each point. Rounds are interleaved, and medians are compared.
 
     python -m tests.benchmarks.capacity --json [--quick] [--rounds N] [--posts N]
 """
@@ -20,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -209,8 +211,9 @@ def predicted(rates: Rates, workers: int, posts: int, cores: float) -> float:
     return simulate(rates, of, cores=cores).throughput(FIRST, LAST)
 
 
-def rates_of(engine: str, host_s: float, store_s: float, bare: Bare) -> Rates:
-    if engine == "fixed":
+def rates_of(host_s: float, store_s: float, bare: Bare | None) -> Rates:
+    """bare: of the real engine; None for the one of a known time."""
+    if bare is None:
         lane, cores = Lane(share=1.0, call_s=CALL_S, item_s=ITEM_S, most=BATCH), 0.0
     else:
         lane, cores = Lane(share=1.0, call_s=0.0, item_s=bare.item_s, most=round(bare.batch)), bare.cores
@@ -220,26 +223,29 @@ def rates_of(engine: str, host_s: float, store_s: float, bare: Bare) -> Rates:
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     points = [("null", 1), *(("fixed", workers) for workers in (1, 2, 4)), *(("onnx", workers) for workers in (1, 2))]
     found: dict[tuple[str, int], list[Measured]] = {point: [] for point in points}
-    bare: list[Bare] = []
+    bare: dict[int, list[Bare]] = defaultdict(list)
     async with open_stack() as stack:
         bench = Bench(stack)
         for number in range(options.rounds):
-            bare.append(await asyncio.to_thread(measured_bare))
             for engine, workers in points:
-                posts = {"null": 2, "fixed": workers, "onnx": 1}[engine] * options.posts
-                found[engine, workers].append(one := await bench.point(engine, workers, posts))
+                if engine == "onnx":
+                    bare[workers].append(await asyncio.to_thread(measured_bare))
+                found[engine, workers].append(one := await bench.point(engine, workers, options.posts * workers))
+                if engine == "onnx":
+                    bare[workers].append(await asyncio.to_thread(measured_bare))
                 print(f"round {number + 1}: {engine} x {workers}: {one}", file=sys.stderr)  # noqa: T201
-    return judged(found, Bare(*map(statistics.median, zip(*bare, strict=True))), options.posts)
+    medians = {workers: Bare(*map(statistics.median, zip(*some, strict=True))) for workers, some in bare.items()}
+    return judged(found, medians, options.posts)
 
 
-def judged(found: dict[tuple[str, int], list[Measured]], bare: Bare, posts: int) -> dict[str, Any]:
+def judged(found: dict[tuple[str, int], list[Measured]], bare: Mapping[int, Bare], posts: int) -> dict[str, Any]:
     """Each point's prediction from what its peers cost, beside its measurement."""
     null = found.pop(("null", 1))
     host_s = statistics.median(one.worker_cpu_s for one in null)
     store_s = statistics.median(one.store_cpu_s for one in null)
     rows: list[dict[str, Any]] = []
     for (engine, workers), runs in found.items():
-        rates = rates_of(engine, host_s, store_s, bare)
+        rates = rates_of(host_s, store_s, bare[workers] if engine == "onnx" else None)
         cores = statistics.median(one.cores for one in runs)
         model = predicted(rates, workers, posts * workers, cores)
         throughput = statistics.median(one.throughput for one in runs)
@@ -257,7 +263,7 @@ def judged(found: dict[tuple[str, int], list[Measured]], bare: Bare, posts: int)
     return {
         "host_ms": 1000 * host_s,
         "store_us": 1e6 * store_s,
-        "engine": {"text_ms": 1000 * bare.item_s, "cores": bare.cores, "batch": bare.batch},
+        "bare": {workers: one._asdict() for workers, one in bare.items()},
         "points": rows,
         "within_15_percent": all(abs(row["off"]) <= 0.15 for row in rows),
     }
