@@ -6,9 +6,12 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
 from redis import Redis
 
 from deploy.children import Child
@@ -72,3 +75,15 @@ class OwnRedis:
     def close(self) -> None:
         self.client.close()
         self.kill()
+
+
+@contextmanager
+def started(folder: Path, *options: str) -> Iterator[OwnRedis]:
+    """Until the end of the body; skips the test where there is no redis-server."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    server = OwnRedis(folder, *options)
+    try:
+        yield server
+    finally:
+        server.close()

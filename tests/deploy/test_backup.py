@@ -32,11 +32,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    if (reason := own_redis.missing()) is not None:
-        pytest.skip(reason)
-    server = OwnRedis(tmp_path / "redis")
-    yield server
-    server.close()
+    with own_redis.started(tmp_path / "redis") as server:
+        yield server
 
 
 def fill(client: Redis) -> None:
@@ -119,13 +116,14 @@ def test_a_copy_is_whole_however_redis_sends_it(
 
 
 def test_a_node_of_a_cluster_starts_from_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if (reason := own_redis.missing()) is not None:
-        pytest.skip(reason)
-    port = str(free_port())
-    node, copy = OwnRedis(tmp_path / "node", "--cluster-enabled", "yes", "--cluster-port", port), tmp_path / "copy.rdb"
-    try:
+    port, copy = str(free_port()), tmp_path / "copy.rdb"
+    with own_redis.started(tmp_path / "node", "--cluster-enabled", "yes", "--cluster-port", port) as node:
+
+        def is_whole() -> bool:
+            return bool(node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
         node.client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        until(lambda: node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is whole")
+        until(is_whole, "the cluster is whole")
         fill(node.client)
         monkeypatch.setenv("MOODSTREAM_REDIS", node.url)
         assert main(["backup", str(copy)]) == 0
@@ -133,12 +131,8 @@ def test_a_node_of_a_cluster_starts_from_its_own_copy(tmp_path: Path, monkeypatc
         shutil.rmtree(node.folder / "appendonlydir")
         shutil.copy(copy, node.folder / "appendonly.aof")
         node.start()
-        until(
-            lambda: node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is whole again"
-        )
+        until(is_whole, "the cluster is whole again")
         assert (node.client.dbsize(), node.client.get("key:7")) == (MANY, b"7" * 20)
-    finally:
-        node.close()
 
 
 @pytest.mark.parametrize(

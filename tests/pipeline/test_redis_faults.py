@@ -57,11 +57,8 @@ def posts(first: int, count: int) -> list[Post]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    if (reason := own_redis.missing()) is not None:
-        pytest.skip(reason)
-    server = OwnRedis(tmp_path / "redis")
-    yield server
-    server.close()
+    with own_redis.started(tmp_path / "redis") as server:
+        yield server
 
 
 class Feed:
@@ -86,6 +83,11 @@ class Feed:
         began_s = time.monotonic()
         self.pipeline.wait_until_settled(RUN, self.sent, RECOVERY_S)
         return time.monotonic() - began_s
+
+    def applied(self, partition: int) -> int:
+        """By the last shard's mark, records of it."""
+        marks = Keys(self.pipeline.namespace, SHARDS - 1).applied
+        return int(self.redis.client.hget(marks, str(partition)).split()[0]) + 1
 
     def until_marked(self) -> None:
         """Redis has noted how far all of it is applied, which Kafka is then told."""
@@ -250,12 +252,12 @@ def test_what_a_backup_lacks_is_applied_again_once_it_is_put_back(feed: Feed, tm
 
 @on_apache
 def test_what_a_backup_lacks_and_kafka_too_is_a_gap_and_told(feed: Feed, tmp_path: Path) -> None:
-    copy, marks = tmp_path / "copy.rdb", Keys(feed.pipeline.namespace, SHARDS - 1).applied
+    copy = tmp_path / "copy.rdb"
     follow("Take a copy", feed.redis, copy)
-    copied = int(feed.redis.client.hget(marks, "0")) + 1
+    copied = feed.applied(0)
     feed.send_and_wait(100)
     feed.until_marked()
-    kept = asyncio.run(drop_first(feed, int(feed.redis.client.hget(marks, "0")) + 1))
+    kept = asyncio.run(drop_first(feed, feed.applied(0)))
     feed.redis.kill()
     follow("Put it back", feed.redis, copy)
     feed.redis.start()
