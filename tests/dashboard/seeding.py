@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from deploy.servers import free_port
 from inference_worker.contract import Distribution, Prediction, WorkerState, most_likely
 from inference_worker.settings import Settings as WorkerSettings
 from inference_worker.store import Failed, Position, Scored, Store
@@ -202,12 +202,6 @@ def drawing(post_id: str) -> bytes:
     packed = BytesIO()
     image.save(packed, "JPEG", quality=80)
     return packed.getvalue()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.dashboard.seeding import free_port, wait_until
+from deploy.servers import free_port
+from tests.dashboard.seeding import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 

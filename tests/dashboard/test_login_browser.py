@@ -12,10 +12,11 @@ from typing import Any, get_args
 import pytest
 from redis import Redis
 
+from deploy.servers import free_port
 from inference_worker.amendments import corrections
 from inference_worker.contract import Results
 from tests.dashboard.openid_provider import Flaw, OpenIdProvider, openid_provider
-from tests.dashboard.seeding import NOW, Seed, Server, free_port, prediction, wait_until
+from tests.dashboard.seeding import NOW, Seed, Server, prediction, wait_until
 from tests.dashboard.serving import Dashboard, serving
 from tests.dashboard.test_browser import browser, count, shown, text
 from tests.inference_worker.test_store import dump

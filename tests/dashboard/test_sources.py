@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import httpx
 
 from dashboard import sources
+from deploy.servers import free_port
 from ingest.health import Health, serve_health
 from ingest.report import IngestReport
 from ingest.sources.live import SourceState
-from tests.dashboard.seeding import free_port
 
 
 def answering(content: bytes, status: int = 200) -> sources.SourceReport:
