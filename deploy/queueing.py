@@ -136,21 +136,47 @@ def _width(job: _Job) -> float:
 
 
 class Store:
-    """Nodes that serve one call after another. shares: the part of all posts, and the shards, of each node."""
+    """Nodes that serve one call after another. shares: the part of all posts, and the shards, of each node.
 
-    def __init__(self, clock: Clock, rates: Rates, shares: Sequence[tuple[float, int]]) -> None:
-        self._clock, self._rates, self._shares = clock, rates, shares
-        self._free_at_s = [0.0] * len(shares)
+    machine: whose cores the nodes share with workers; None: each has one of its own.
+    """
+
+    def __init__(
+        self, clock: Clock, rates: Rates, shares: Sequence[tuple[float, int]], machine: Machine | None = None
+    ) -> None:
+        self._clock, self._rates, self._shares, self._machine = clock, rates, shares, machine
+        self._waiting: list[deque[tuple[float, Callable[[], None]]]] = [deque() for _ in shares]
 
     def write(self, posts: int, done: Callable[[], None]) -> None:
         """A batch, in a call a shard; done when the last node is."""
-        ends_s = self._clock.now_s
-        for node, (share, shards) in enumerate(self._shares):
+        left = len(self._shares)
+
+        def served() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                done()
+
+        for waiting, (share, shards) in zip(self._waiting, self._shares, strict=True):
             calls = min(shards, posts * share)
             work_s = self._rates.store_call_s * calls + self._rates.store_post_s * posts * share
-            self._free_at_s[node] = max(self._free_at_s[node], self._clock.now_s) + work_s
-            ends_s = max(ends_s, self._free_at_s[node])
-        self._clock.after(ends_s - self._clock.now_s, done)
+            waiting.append((work_s, served))
+            if len(waiting) == 1:
+                self._serve(waiting)
+
+    def _serve(self, waiting: deque[tuple[float, Callable[[], None]]]) -> None:
+        work_s, served = waiting[0]
+
+        def end() -> None:
+            waiting.popleft()
+            if waiting:
+                self._serve(waiting)
+            served()
+
+        if self._machine is not None:
+            self._machine.run(work_s, 1, end)
+        else:
+            self._clock.after(work_s, end)
 
 
 class Worker:
@@ -274,11 +300,12 @@ def simulate(
     cores: float,
     machines: int = 1,
     shares: Sequence[tuple[float, int]] = ((1.0, 1),),
+    is_store_aside: bool = True,
 ) -> Outcome:
-    """Workers in turn on machines of so many cores."""
+    """Workers in turn on machines of so many cores; the store on its own, or on the first of these."""
     clock = Clock()
     hosts = [Machine(clock, cores) for _ in range(machines)]
-    store = Store(clock, rates, shares)
+    store = Store(clock, rates, shares, None if is_store_aside else hosts[0])
     workers = [Worker(clock, hosts[number % machines], store, rates, one) for number, one in enumerate(of)]
     clock.run()
     return Outcome(

@@ -3,9 +3,9 @@
 Each point is a number of worker processes on one engine: `fixed` (a known time a batch) and the real one on processors.
 The posts are in Kafka before the workers start, so that nobody waits for posts; throughput is counted where all workers
 are busy. What goes into a prediction is measured in the same run: processor seconds of a worker beside its engine, of
-the store, and of the real engine, alone in a process, in batches as the worker cuts them; and what of the cores other
-programs leave, by two spinning processes. As a shared machine's speed changes, the last two are measured before and
-after each point. Rounds are interleaved, and medians are compared.
+the store, and of the real engine, alone in as many processes as there are workers, in batches as a worker cuts them;
+and what of the cores other programs leave, by two spinning processes. As a shared machine's speed changes, the last two
+are measured before and after each point, and each run is held against its own prediction: the median says how far off.
 
     python -m tests.benchmarks.capacity --json [--quick] [--rounds N] [--posts N]
 """
@@ -21,8 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -42,10 +41,16 @@ from tests.benchmarks.worker.feed import made_up_text
 from tests.benchmarks.worker.usage import cpu_seconds
 
 PARTITIONS: Final = 16
+POINTS: Final = (*(("fixed", workers) for workers in (1, 2, 4)), *(("onnx", workers) for workers in (1, 2)))
 BATCH: Final = 64
 FIRST, LAST = 0.2, 0.7
 """Shares of the posts between which throughput is counted: all workers are busy then."""
+POSTS: Final = {"null": 8, "fixed": 1, "onnx": 4}
+"""Times --posts of a worker: each point takes some seconds, and many times what a worker holds passes through it, whose
+preparing would else be over when counting begins."""
 TIMEOUT_S: Final = 300.0
+POLL_S: Final = 0.25
+"""Looking takes some of the cores too."""
 SPIN: Final = "import time; e = time.time() + 2\nwhile time.time() < e: pass\nprint(time.process_time())"
 BARE_POSTS: Final = 1024
 """Texts by which the real engine's time is told: as many as a worker holds."""
@@ -71,6 +76,21 @@ def cores_left() -> float:
         for _ in range(count)
     ]
     return sum(float(one.communicate()[0]) for one in spinning) / 2
+
+
+@dataclass(frozen=True)
+class Point:
+    """predicted: posts a second by the model, from rates measured in the same minute."""
+
+    engine: str
+    workers: int
+    measured: Measured
+    predicted: float
+    rates: Rates
+
+    @property
+    def off(self) -> float:
+        return self.predicted / self.measured.throughput - 1
 
 
 class Bare(NamedTuple):
@@ -113,10 +133,15 @@ async def cut(examples: Sequence[Example], max_padding: float) -> list[list[Exam
     return batches
 
 
-def measured_bare() -> Bare:
-    """The same in a process of its own."""
+def measured_bare(engines: int) -> Bare:
+    """The same in processes of their own, side by side: engines on the same cores take each other's caches."""
     command = [sys.executable, "-m", "tests.benchmarks.capacity", "--bare"]
-    return Bare(*json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) for _ in range(engines)]
+    return median_of([Bare(*json.loads(one.communicate()[0])) for one in running])
+
+
+def median_of(some: Sequence[Bare]) -> Bare:
+    return Bare(*map(statistics.median, zip(*some, strict=True)))
 
 
 def posts_of(count: int) -> list[Post]:
@@ -188,7 +213,7 @@ class Bench:
         while (count := _settled(results)) < least:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} of {least:.0f} posts in {TIMEOUT_S:.0f} s: see {self.stack.log_dir}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_S)
         return count
 
     def _throughput(self, namespace: str) -> float:
@@ -208,7 +233,7 @@ def _settled(results: Results) -> int:
 
 def predicted(rates: Rates, workers: int, posts: int, cores: float) -> float:
     of = arrivals(posts, 0.0, rates.lanes, workers, PARTITIONS, seed=1)
-    return simulate(rates, of, cores=cores).throughput(FIRST, LAST)
+    return simulate(rates, of, cores=cores, is_store_aside=False).throughput(FIRST, LAST)
 
 
 def rates_of(host_s: float, store_s: float, bare: Bare | None) -> Rates:
@@ -221,52 +246,52 @@ def rates_of(host_s: float, store_s: float, bare: Bare | None) -> Rates:
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    points = [("null", 1), *(("fixed", workers) for workers in (1, 2, 4)), *(("onnx", workers) for workers in (1, 2))]
-    found: dict[tuple[str, int], list[Measured]] = {point: [] for point in points}
-    bare: dict[int, list[Bare]] = defaultdict(list)
     async with open_stack() as stack:
         bench = Bench(stack)
-        for number in range(options.rounds):
-            for engine, workers in points:
-                if engine == "onnx":
-                    bare[workers].append(await asyncio.to_thread(measured_bare))
-                found[engine, workers].append(one := await bench.point(engine, workers, options.posts * workers))
-                if engine == "onnx":
-                    bare[workers].append(await asyncio.to_thread(measured_bare))
-                print(f"round {number + 1}: {engine} x {workers}: {one}", file=sys.stderr)  # noqa: T201
-    medians = {workers: Bare(*map(statistics.median, zip(*some, strict=True))) for workers, some in bare.items()}
-    return judged(found, medians, options.posts)
+        return judged([await measured_round(bench, number, options.posts) for number in range(1, options.rounds + 1)])
 
 
-def judged(found: dict[tuple[str, int], list[Measured]], bare: Mapping[int, Bare], posts: int) -> dict[str, Any]:
-    """Each point's prediction from what its peers cost, beside its measurement."""
-    null = found.pop(("null", 1))
-    host_s = statistics.median(one.worker_cpu_s for one in null)
-    store_s = statistics.median(one.store_cpu_s for one in null)
-    rows: list[dict[str, Any]] = []
-    for (engine, workers), runs in found.items():
-        rates = rates_of(host_s, store_s, bare[workers] if engine == "onnx" else None)
-        cores = statistics.median(one.cores for one in runs)
-        model = predicted(rates, workers, posts * workers, cores)
-        throughput = statistics.median(one.throughput for one in runs)
+async def measured_round(bench: Bench, number: int, posts: int) -> list[Point]:
+    """Each point, predicted from what was measured just before and after it."""
+    null = await bench.point("null", 1, POSTS["null"] * posts)
+    print(f"round {number}: null x 1: {null}", file=sys.stderr)  # noqa: T201
+    found: list[Point] = []
+    width = 0.0
+    for engine, workers in POINTS:
+        count, bare = POSTS[engine] * posts * workers, []
+        if engine == "onnx":
+            bare.append(await asyncio.to_thread(measured_bare, workers))
+        measured = await bench.point(engine, workers, count)
+        if engine == "onnx":
+            bare.append(await asyncio.to_thread(measured_bare, workers))
+            # How wide an engine is, one alone says; side by side each gets what the others leave.
+            width = median_of(bare).cores if workers == 1 else width
+        alone = median_of(bare)._replace(cores=width) if bare else None
+        rates = rates_of(null.worker_cpu_s, null.store_cpu_s, alone)
+        found.append(Point(engine, workers, measured, predicted(rates, workers, count, measured.cores), rates))
+        print(f"round {number}: {found[-1]}", file=sys.stderr)  # noqa: T201
+    return found
+
+
+def judged(rounds: Sequence[Sequence[Point]]) -> dict[str, Any]:
+    """Medians over the rounds; `off` is that of how far off each was."""
+    rows = []
+    for runs in zip(*rounds, strict=True):
+        measured, model, off = (
+            statistics.median(column)
+            for column in zip(*((run.measured.throughput, run.predicted, run.off) for run in runs), strict=True)
+        )
         rows.append(
             {
-                "engine": engine,
-                "workers": workers,
-                "measured_posts_per_s": round(throughput, 1),
+                "engine": runs[0].engine,
+                "workers": runs[0].workers,
+                "measured_posts_per_s": round(measured, 1),
                 "predicted_posts_per_s": round(model, 1),
-                "off": round(model / throughput - 1, 3),
-                "cores_left": round(cores, 2),
-                "runs": [asdict(one) for one in runs],
+                "off": round(off, 3),
+                "runs": [{**asdict(run), "off": round(run.off, 3)} for run in runs],
             }
         )
-    return {
-        "host_ms": 1000 * host_s,
-        "store_us": 1e6 * store_s,
-        "bare": {workers: one._asdict() for workers, one in bare.items()},
-        "points": rows,
-        "within_15_percent": all(abs(row["off"]) <= 0.15 for row in rows),
-    }
+    return {"points": rows, "within_15_percent": all(abs(row["off"]) <= 0.15 for row in rows)}
 
 
 def main() -> None:

@@ -38,6 +38,12 @@ def test_a_store_node_bears_no_more_than_its_core() -> None:
     assert throughput(rates(store_post_s=0.002), workers=4) == pytest.approx(500, rel=0.03)
 
 
+def test_a_store_on_the_workers_cores_takes_of_them() -> None:
+    of = rates(cores=2, store_post_s=0.002)
+    outcome = simulate(of, arrivals(1500, 0.0, of.lanes, 1, 16, seed=1), cores=2, is_store_aside=False)
+    assert outcome.throughput() == pytest.approx(2 / (0.06 / 64 + 0.004 + 0.002), rel=0.03)
+
+
 def test_a_lone_post_takes_what_its_batch_takes_and_waiting_grows_with_load() -> None:
     def latency_ms(rate: float) -> float:
         return simulate(rates(), arrivals(400, rate, rates().lanes, 1, 1, seed=1), cores=2).quantile_ms(0.5)
