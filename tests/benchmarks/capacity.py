@@ -3,9 +3,10 @@
 Each point is a number of worker processes on one engine: `fixed` (a known time a batch) and the real one on processors.
 The posts are in Kafka before the workers start, so that nobody waits for posts; throughput is counted where all workers
 are busy. What goes into a prediction is measured in the same run: processor seconds of a worker beside its engine, of
-the store, and of the real engine, alone in as many processes as there are workers, in batches as a worker cuts them;
-and what of the cores other programs leave, by two spinning processes. As a shared machine's speed changes, the last two
-are measured before and after each point, and each run is held against its own prediction: the median says how far off.
+the store, of the broker (with engines of a known time), and of the real engine, alone in as many processes as there are
+workers, in batches as a worker cuts them; and what of the cores other programs leave, by two spinning processes. As a
+shared machine's speed changes, the last two are measured before and after each point, and each run is held against its
+own prediction: the median says how far off.
 
     python -m tests.benchmarks.capacity --json [--quick] [--rounds N] [--posts N]
 """
@@ -59,11 +60,16 @@ REPEATS: Final = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of some workers on one engine: posts a second, and processor seconds a post."""
+    """One run of some workers on one engine: posts a second, and processor seconds a post.
+
+    broker_cores: so many the broker keeps busy, by the hour rather than by the post: it is asked for more all the time;
+    cores: left by other programs.
+    """
 
     throughput: float
     worker_cpu_s: float
     store_cpu_s: float
+    broker_cores: float
     cores: float
 
 
@@ -173,20 +179,27 @@ class Bench:
         left = [await asyncio.to_thread(cores_left)]
         services = [self._start(namespace, engine, number) for number in range(workers)]
         pids = [service.child.pid for service in services]
-        store = [self.stack.store.pid] if self.stack.store is not None else []
+        assert self.stack.store is not None and self.stack.broker is not None  # the embedded ones
+        store, broker = [self.stack.store.pid], [self.stack.broker.pid]
         try:
             first = await self._written(namespace, FIRST * posts)
-            before, store_before = cpu_seconds(pids), cpu_seconds(store)
+            began_s, before = time.monotonic(), [cpu_seconds(group) for group in (pids, store, broker)]
             last = await self._written(namespace, LAST * posts)
-            worker_s, store_s = cpu_seconds(pids) - before, cpu_seconds(store) - store_before
+            after, lasted_s = [cpu_seconds(group) for group in (pids, store, broker)], time.monotonic() - began_s
             await self._written(namespace, posts)
         finally:
             for service in services:
                 await service.child.stop()
                 self.stack.services.remove(service)
         left.append(await asyncio.to_thread(cores_left))
-        throughput = self._throughput(namespace)
-        return Measured(throughput, worker_s / (last - first), store_s / (last - first), statistics.mean(left))
+        worker_s, store_s, broker_s = (late - early for early, late in zip(before, after, strict=True))
+        return Measured(
+            self._throughput(namespace),
+            worker_cpu_s=worker_s / (last - first),
+            store_cpu_s=store_s / (last - first),
+            broker_cores=broker_s / lasted_s,
+            cores=statistics.mean(left),
+        )
 
     async def _send(self, namespace: str, posts: int) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.kafka)
@@ -256,7 +269,7 @@ async def measured_round(bench: Bench, number: int, posts: int) -> list[Point]:
     null = await bench.point("null", 1, POSTS["null"] * posts)
     print(f"round {number}: null x 1: {null}", file=sys.stderr)  # noqa: T201
     found: list[Point] = []
-    width = 0.0
+    width, broker_cores = 0.0, dict[int, float]()
     for engine, workers in POINTS:
         count, bare = POSTS[engine] * posts * workers, []
         if engine == "onnx":
@@ -266,9 +279,12 @@ async def measured_round(bench: Bench, number: int, posts: int) -> list[Point]:
             bare.append(await asyncio.to_thread(measured_bare, workers))
             # How wide an engine is, one alone says; side by side each gets what the others leave.
             width = median_of(bare).cores if workers == 1 else width
+        else:
+            broker_cores[workers] = measured.broker_cores
         alone = median_of(bare)._replace(cores=width) if bare else None
         rates = rates_of(null.worker_cpu_s, null.store_cpu_s, alone)
-        found.append(Point(engine, workers, measured, predicted(rates, workers, count, measured.cores), rates))
+        model = predicted(rates, workers, count, measured.cores - broker_cores[workers])
+        found.append(Point(engine, workers, measured, model, rates))
         print(f"round {number}: {found[-1]}", file=sys.stderr)  # noqa: T201
     return found
 
