@@ -20,6 +20,7 @@ from tests.benchmarks.worker.arrivals import Outcomes, poisson
 from tests.benchmarks.worker.gpu_usage import GpuUsage
 from tests.benchmarks.worker.http_load import CONCURRENCY, batches, measure
 from tests.benchmarks.worker.plan import QUICK
+from tests.benchmarks.worker.rivals import environment
 from tests.benchmarks.worker.usage import cpu_seconds, resident_mb
 
 
@@ -141,6 +142,13 @@ async def test_an_open_loop_sends_on_while_answers_are_slow(serve, tmp_path: Pat
 async def test_requests_turned_away_are_counted(serve, tmp_path: Path) -> None:
     outcomes, _ = await measure(options(await serve(Upstream(is_faulty=True)), tmp_path, 50, 0.0))
     assert outcomes.failed == 10
+
+
+def test_the_rivals_run_our_predictor_on_the_versions_we_test() -> None:
+    lines = environment.REQUIREMENTS.read_text().splitlines()
+    pins = {line for line in lines if line and not line.startswith(("#", "bentoml", "litserve", "openvino"))}
+    tested = (environment.ROOT / "requirements.txt").read_text().splitlines()
+    assert pins <= {line.split(" ;")[0] for line in tested}
 
 
 def test_answers_tell_of_their_batches() -> None:
