@@ -112,5 +112,5 @@ async def serve_redis(folder: Path, port: int, *options: str) -> Child:
     async def answers() -> bool:
         return await redis_answers(f"redis://127.0.0.1:{port}/0")
 
-    await until_ready(child, answers)
+    await until_ready(child, answers, START_TIMEOUT_S)  # it answers once its file is loaded
     return child

@@ -202,6 +202,9 @@ async def hold(storm: Storm, how: Soak, capacity: float) -> dict[str, Any]:
             await faults(storm, how, seconds)
             await telling
             missing = await storm.until_all_stand()
+    except BaseException:
+        sys.stderr.write(f"by then: {json.dumps({'latency': latencies.summary(), 'processes': census.summary()})}\n")
+        raise
     finally:
         for one in watching:
             one.cancel()
@@ -237,6 +240,7 @@ async def faults(storm: Storm, how: Soak, seconds: float) -> None:
         kind = next(kinds)
         if kind == "ingest" and 2 * number * how.fault_every_s > seconds:
             kind = next(kinds)
+        sys.stderr.write(f"{time.monotonic() - began:.0f} s: {storm.network.acted} acts, {kind}\n")
         await storm.strike(kind)
     await storm.servers_are_back()
 
