@@ -42,6 +42,8 @@ from tests.benchmarks.storm.storm import PARTITIONS, REBALANCES, Plan, Storm
 SAMPLE_EVERY_S: Final = 2.0
 LATENCIES_EVERY_S: Final = 5.0
 WARM_SHARE: Final = 0.3
+BURST: Final = 20_000
+"""Posts: half a minute and more, as a few seconds show more than can be held for an hour."""
 SHORT_S: Final = 20.0
 FLAT: Final = 0.10
 MOST: Final = 10_000_000
@@ -270,7 +272,7 @@ def main() -> int:
         stack=options.stack,
         engine=options.engine,
     )
-    how = Soak(minutes=options.minutes, load=options.load, fault_every_s=options.fault_every, burst=2000)
+    how = Soak(minutes=options.minutes, load=options.load, fault_every_s=options.fault_every, burst=BURST)
     with tempfile.TemporaryDirectory(prefix="moodstream-soak-") as folder:
         found = asyncio.run(soak(plan, QUICK if options.quick else how, Path(folder)))
     print(json.dumps(found) if options.json else json.dumps(found, indent=2))
