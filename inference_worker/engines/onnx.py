@@ -33,16 +33,17 @@ NAMES: Final[dict[Precision, str]] = {"float32": "onnx", "int8": "onnx-int8"}
 
 
 class OnnxEngine:
-    """Runs the graphs of an artifact directory; one call at a time per graph.
+    """Runs the graphs of an artifact directory; calls from any thread.
 
     A batch is cut into parts, and each thread takes part after part through the whole graph: threads that share every
-    operator of it wait for each other some hundred times, which costs a tenth of all work.
+    operator of it wait for each other some hundred times, which costs a tenth of all work. A thread that finds no part
+    of one batch left goes on with the next, so that none waits while the other ends the last.
     threads: 0 makes one per core.
     Raises ArtifactError if a graph or its weights cannot be loaded.
     """
 
     max_padding = 0.05  # a padded token costs as much as a real one, and by the token 64 posts hardly less than 8
-    concurrency = 1  # it uses every core as it is
+    concurrency = 2  # the second is there when threads have done with the first, and while Python makes scores of it
 
     def __init__(self, directory: Path, *, threads: int = 0, precision: Precision = "float32") -> None:
         self.name = NAMES[precision]
@@ -82,10 +83,8 @@ class OnnxEngine:
         count = min(PARTS * self._threads, rows) if self._threads > 1 else 1
         cuts = [rows * part // count for part in range(count + 1)]
         parts = [slice(first, last) for first, last in pairwise(cuts)]
-        if len(parts) == 1:
-            return self._run_part(graph, inputs, parts[0])
-        found = self._parts.map(partial(self._run_part, graph, inputs), parts)
-        return [np.concatenate(same) for same in zip(*found, strict=True)]
+        found = [*self._parts.map(partial(self._run_part, graph, inputs), parts)]
+        return found[0] if len(found) == 1 else [np.concatenate(same) for same in zip(*found, strict=True)]
 
     def _run_part(self, graph: str, inputs: Mapping[str, np.ndarray], part: slice) -> list[np.ndarray]:
         try:

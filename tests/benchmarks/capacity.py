@@ -33,11 +33,10 @@ from redis import Redis
 
 from deploy.local import LocalStack, Service, open_stack
 from deploy.queueing import Lane, Rates, arrivals, simulate
-from inference_worker.batcher import Batcher, Item
 from inference_worker.contract import Keys, Results, UnknownNamespace
 from inference_worker.engines.fixed import CALL_S, ITEM_S
-from inference_worker.preprocess import Example
 from ingest.contract import Post, encode, posts_topic
+from tests.benchmarks.worker.ceiling import cut, prepare, score
 from tests.benchmarks.worker.feed import made_up_text
 from tests.benchmarks.worker.usage import cpu_seconds
 
@@ -113,30 +112,14 @@ def bare_engine() -> Bare:
     from inference_worker.settings import DEFAULT_MODEL
 
     predictor, texts = load(DEFAULT_MODEL, engine="onnx"), posts_of(BARE_POSTS)
-    examples = [predictor.prepare(one, code) for one, code in zip(texts, predictor.encode(texts), strict=True)]
-    batches = asyncio.run(cut(examples, predictor.max_padding))
+    batches = asyncio.run(cut(prepare(predictor, [encode(one) for one in texts]), predictor.max_padding))
     found = []
     for _ in range(1 + REPEATS):
         began_s, busy_s = time.monotonic(), time.process_time()
-        for batch in batches:
-            predictor.predict(batch)
+        score(predictor, batches)
         found.append((time.process_time() - busy_s, time.monotonic() - began_s))
     core_s, wall_s = (statistics.median(one) for one in zip(*found[1:], strict=True))  # the first warms up
     return Bare(core_s / BARE_POSTS, core_s / wall_s, BARE_POSTS / len(batches))
-
-
-async def cut(examples: Sequence[Example], max_padding: float) -> list[list[Example]]:
-    """The batches that the worker would make of all."""
-    batcher: Batcher[Example] = Batcher(max_padding=max_padding)
-    for number, one in enumerate(examples):
-        batcher.put(Item(one, b"%d" % number, one.lane, one.tokens, len(one.images), float(number)))
-    batches = []
-    while len(batcher):
-        batch = await batcher.take()
-        batcher.scored(batch)
-        batcher.finish(batch.items)
-        batches.append([item.payload for item in batch.items])
-    return batches
 
 
 def measured_bare(engines: int) -> Bare:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,17 @@ def test_threads_that_share_a_batch_give_what_one_gives(alone: OnnxEngine, share
     ):
         for mine, theirs in zip(one, other, strict=True):
             assert theirs.shape[0] == rows
+            np.testing.assert_allclose(theirs, mine, atol=1e-4)
+
+
+def test_batches_may_be_given_side_by_side(alone: OnnxEngine, shared: OnnxEngine) -> None:
+    rows = [(3, 5), (1, 2), (5, 1)] * 4
+    with ThreadPoolExecutor(shared.concurrency) as threads:
+        texts = [*threads.map(lambda some: shared.encode_text(IDS[: some[0]], MASK[: some[0]]), rows)]
+        pictures = [*threads.map(lambda some: shared.encode_image(PIXELS[: some[1]]), rows)]
+    for (few, many), text, picture in zip(rows, texts, pictures, strict=True):
+        wanted = (*alone.encode_text(IDS[:few], MASK[:few]), *alone.encode_image(PIXELS[:many]))
+        for mine, theirs in zip(wanted, (*text, *picture), strict=True):
             np.testing.assert_allclose(theirs, mine, atol=1e-4)
 
 
