@@ -131,7 +131,7 @@ class LocalStack:
 
     @contextlib.asynccontextmanager
     async def paused(self, *services: Service) -> AsyncIterator[None]:
-        """Stopped, as they are at the end, while the body runs; `check` brings them back afterwards."""
+        """Stopped, as they are at the end, while the body runs; `check` brings them back at once afterwards."""
         for service in services:
             service.is_paused = True
         try:
@@ -140,6 +140,7 @@ class LocalStack:
         finally:
             for service in services:
                 service.is_paused = False
+                service.restart_at_s = time.monotonic()  # due already: ended by us, it counts as no short life
 
     async def stop_services(self) -> dict[str, int]:
         """Stops the services, the last started first; returns their exit codes."""

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from deploy.errors import Misuse, StackFailed
-from deploy.local import SHORT_LIVES, WATCH_S, LocalStack, open_stack
+from deploy.local import BACKOFF_S, SHORT_LIVES, WATCH_S, LocalStack, open_stack
 from deploy.servers import kafka_answers, redis_answers
 from deploy.settings import Settings
 
@@ -116,6 +116,19 @@ async def test_a_paused_service_is_gone_until_the_pause_is_over(tmp_path: Path) 
             await asyncio.sleep(3 * WATCH_S)
             assert service.child.exit_code() is not None and service.restarts == 0
         await until(lambda: service.restarts == 1 and service.child.exit_code() is None)
+    await stack.stop()
+
+
+async def test_a_service_paused_again_and_again_is_not_one_that_dies(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path, kafka="k", redis="r")
+    async with stack.watched():
+        service = stack.run("sleeper", "made_up", environment=program(tmp_path, "time.sleep(60)"))
+        for pauses in range(1, SHORT_LIVES + 2):
+            async with stack.paused(service):
+                began = time.monotonic()
+            await until(lambda: service.restarts == pauses and service.child.exit_code() is None)  # noqa: B023
+            assert time.monotonic() - began < min(BACKOFF_S[1:])
+        assert service.short_lives == 0
     await stack.stop()
 
 
