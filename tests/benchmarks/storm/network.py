@@ -40,7 +40,8 @@ EDITED, DELETED, WITH_PICTURE = 0.02, 0.01, 0.01
 LATER: Final = 1500
 """Posts that come at most between one and its edit or deletion."""
 AUTHORS: Final = 997
-PICTURES: Final = 40
+PICTURES: Final = 20
+PICTURE_SIZE: Final = (1200, 900)
 TICK_S: Final = 0.02
 PHRASES: Final = ("the tram", "is late again", "my coffee", "was lovely", "but", "this new phone", "really annoys me")
 TOPICS: Final = '[[topic]]\nname = "Trams"\nquery = "tram"\n\n[[topic]]\nname = "Coffee"\nquery = "coffee -phone"\n'
@@ -159,8 +160,10 @@ def _record(told: Told, at: datetime, number: int) -> dict[str, Any]:
 
 
 def _jpeg(number: int) -> bytes:
+    """Of the size of a photograph, in pixels and bytes, so that what holds some of them soon holds as much as it may."""
     packed = BytesIO()
-    Image.linear_gradient("L").rotate(9 * number).convert("RGB").save(packed, "JPEG")
+    gradient = Image.linear_gradient("L").rotate(9 * number).resize(PICTURE_SIZE)
+    Image.blend(gradient, Image.effect_noise(PICTURE_SIZE, 40), 0.4).convert("RGB").save(packed, "JPEG")
     return packed.getvalue()
 
 
