@@ -166,8 +166,10 @@ class WorkerApp(faust.App):
         consumer: Any = self.consumer
         found = {}
         for tp in self.partitions():
-            end, last_read = consumer.highwater(tp), consumer._read_offset.get(tp)
-            unread = None if end is None else max(0, end - 1 - (last_read if last_read is not None else -1))
+            end = consumer.highwater(tp)
+            is_known = end is not None and tp in consumer._read_offset  # it comes with the first seek
+            last_read = consumer._read_offset.get(tp)
+            unread = max(0, end - 1 - (last_read if last_read is not None else -1)) if is_known else None
             waiting = self.pipeline.ledger.waiting_in((tp.topic, tp.partition))
             found[tp.partition] = None if unread is None else unread + waiting
         return found

@@ -9,8 +9,10 @@ import faust
 import pytest
 from faust.types import TP
 
-from inference_worker.agent import create_app
+from inference_worker.agent import WorkerApp, create_app
 from inference_worker.consumer import CHUNK, FETCH_WAIT_MS, Chunk, ChunkConsumer
+from inference_worker.ledger import Ledger
+from inference_worker.pipeline import Pipeline
 from inference_worker.settings import Settings
 
 ONE, OTHER = TP("t.posts", 0), TP("t.posts", 1)
@@ -54,6 +56,19 @@ async def test_a_fetch_becomes_chunks_of_neighbours_in_order(
     assert offsets == {ONE: [[*range(CHUNK)], [*range(CHUNK, CHUNK + 3)]], OTHER: [[5, 6]]}
     assert [chunk.offset for tp, chunk in chunks if tp == ONE] == [CHUNK - 1, CHUNK + 2]
     assert chunks[0][1].messages[7].value == b"v"
+
+
+def test_the_lag_of_a_partition_just_taken_over_is_not_known_before_its_first_seek(
+    consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = cast(WorkerApp, consumer.app)
+    app.pipeline = cast(Pipeline, SimpleNamespace(ledger=Ledger()))
+    monkeypatch.setattr(consumer, "assignment", lambda: {ONE, OTHER})
+    monkeypatch.setattr(consumer, "highwater", lambda tp: 1000)
+    consumer._read_offset[ONE] = 989
+    assert app.lags() == {0: 10, 1: None} and app.lag() is None
+    consumer._read_offset[OTHER] = None  # nothing is committed of it: it begins with the first record
+    assert app.lags() == {0: 10, 1: 1000} and app.lag() == 1010
 
 
 async def test_only_what_was_acknowledged_is_committed(consumer: ChunkConsumer) -> None:
