@@ -18,9 +18,10 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import compress
 from typing import Final, Generic, Literal, TypeVar, get_args
+
+import msgspec
 
 Lane = Literal["text", "image", "both", "none"]
 ENGINE_LANES: Final[tuple[Lane, ...]] = ("text", "image", "both")
@@ -28,8 +29,7 @@ Author = tuple[int, str]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Item(Generic[T]):
+class Item(msgspec.Struct, Generic[T], frozen=True):
     """A prepared post: its cost in tokens and images, and the Kafka key whose order must hold.
 
     Lane `none` is for what is not to be scored. author: partition and author, where known; holds_author: this is that
@@ -46,8 +46,7 @@ class Item(Generic[T]):
     holds_author: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[T]):
+class Batch(msgspec.Struct, Generic[T], frozen=True):
     """Posts of one lane that the engine takes at once, shortest first."""
 
     lane: Lane

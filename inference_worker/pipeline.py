@@ -16,11 +16,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import compress
 from typing import NamedTuple, Protocol
 
+import msgspec
+from msgspec.structs import replace
 from tokenizers import Encoding
 
 from inference_worker.batcher import Batch, Batcher, Item, Lane
@@ -80,8 +81,7 @@ class Sink(Protocol):
     async def standings(self, posts: Sequence[tuple[str, int, Position]]) -> list[Standing]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """One Kafka record as it arrived; `offset` is Kafka's, and `position` where the record stands among its run's.
 
     sent_at_s: Kafka's own time of it; is_placed: a replay sent it, or somebody who retries a dead letter.
@@ -111,8 +111,7 @@ class Failure(NamedTuple):
         return cls(kind, (str(error) if is_foreseen else f"{kind}: {error}")[:REASON_CHARS])
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(msgspec.Struct, frozen=True):
     """A record with its place in the ledger and, once prepared, what is to be scored."""
 
     delivered: Delivered

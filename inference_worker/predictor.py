@@ -6,11 +6,13 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from tokenizers import Encoding
 
 from inference_worker.batcher import Lane
@@ -64,8 +66,7 @@ class Calibration:
     abstain_below: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True):
     """What the model says of one post; distributions are calibrated and in the order of `contract.LABELS`.
 
     token_map: (start, end, weight 0-255) per token; image_map: rows x columns weights 0-255 of the strongest image;

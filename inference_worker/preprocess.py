@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from PIL import Image as PillowImage
 from tokenizers import Encoding, Tokenizer
@@ -57,8 +58,7 @@ class ImageParameters:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedText:
+class EncodedText(msgspec.Struct, frozen=True):
     """input_ids: (T,) int64 with the special tokens; spans: character span of each in the post's text.
 
     A span is (0, 0) if the token is special, or of the words in a picture.
@@ -68,8 +68,7 @@ class EncodedText:
     spans: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
+class EncodedImage(msgspec.Struct, frozen=True):
     """index: place among the post's images; pixels: (3, H, W) uint8, or None while the features are cached."""
 
     index: int
@@ -77,8 +76,7 @@ class EncodedImage:
     pixels: np.ndarray | None
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(msgspec.Struct, frozen=True):
     """A post as the model sees it; at least one modality is there. language: see `languages.Languages.of`."""
 
     text: EncodedText | None

@@ -51,8 +51,7 @@ _REFUSALS = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN")
 _encoder = msgspec.msgpack.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """Where a record stands in Kafka; the time stamp tells a recreated topic from the one before it.
 
     Of a replay: the number of its item in the archive, and when the run began.
@@ -63,8 +62,7 @@ class Position:
     timestamp_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """A prediction on its way to Redis, with the thumbnails to keep and the run it belongs to."""
 
     prediction: Prediction
@@ -73,8 +71,7 @@ class Scored:
     thumbnails: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Shed:
+class Shed(msgspec.Struct, frozen=True):
     """A post that is counted without having been scored."""
 
     post_id: str
@@ -86,8 +83,7 @@ class Shed:
     author: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(msgspec.Struct, frozen=True):
     """A post to take out of everything."""
 
     post_id: str
@@ -95,8 +91,7 @@ class Deleted:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+class Withdrawn(msgspec.Struct, frozen=True):
     """A post that was not scored: it is superseded, or its deletion came meanwhile (then the write after this one)."""
 
     post_id: str
@@ -105,8 +100,7 @@ class Withdrawn:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorDeleted:
+class AuthorDeleted(msgspec.Struct, frozen=True):
     """An author whose posts before `position`, in its partition, are to be taken out of everything."""
 
     author: str
@@ -114,8 +108,7 @@ class AuthorDeleted:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """A record that went to the dead letters; its key and author, where known, let a deletion find it.
 
     worker, engine: who gave it up.
