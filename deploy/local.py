@@ -78,6 +78,8 @@ class LocalStack:
             known["MOODSTREAM_KAFKA_IDEMPOTENCE"] = "0"
             known["MOODSTREAM_SESSION_TIMEOUT_S"] = "6"
             known["MOODSTREAM_HEARTBEAT_S"] = "2"
+            # One whose leader leaves while others join has no leader ever after; one whose session ends is replaced.
+            known["MOODSTREAM_LEAVE_GROUP"] = "alone"
         return known
 
     def run(

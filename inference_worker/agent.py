@@ -106,6 +106,9 @@ class WorkerApp(faust.App):
                 left = len(self.pipeline.ledger)
                 logger.warning("stopped with %d records in flight; they will be read again", left)
             await self.consumer.commit()
+            consumer = cast(ChunkConsumer, self.consumer)
+            if self.settings.leave_group == "alone" and not consumer.is_alone:
+                consumer.leave_unheard()
         await super().on_stop()
         if hasattr(self, "stats"):  # else the store could not be opened, which is the error to be seen
             try:

@@ -50,7 +50,18 @@ class Chunk(ConsumerMessage):
 
 
 class PromptThread(AIOKafkaConsumerThread):
-    """Fetches with FETCH_WAIT_MS."""
+    """Fetches with FETCH_WAIT_MS.
+
+    is_unheard: on stopping it tells the group nothing, which then waits for the end of its session.
+    """
+
+    is_unheard = False
+
+    async def on_thread_stop(self) -> None:
+        if self.is_unheard and self._consumer is not None:
+            coordinator = self._consumer._coordinator
+            coordinator._group_instance_id = coordinator.member_id  # members of a fixed name do not take leave
+        await super().on_thread_stop()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -98,6 +109,16 @@ class ChunkConsumer(Consumer):
                 yield tp, Chunk(waiting.pop(tp))
         for tp, chunk in waiting.items():
             yield tp, Chunk(chunk)
+
+    @property
+    def is_alone(self) -> bool:
+        """It has all partitions of its topic, and nobody joins."""
+        mine = sum(tp.topic == self.topic for tp in self.assignment())
+        return mine > 0 and mine == self.topic_partitions(self.topic)
+
+    def leave_unheard(self) -> None:
+        """See PromptThread; to be said before it stops."""
+        cast(PromptThread, self._thread).is_unheard = True
 
     def acknowledge(self, tp: TP, offset: int) -> None:
         """The record there and all before it are done."""

@@ -25,6 +25,7 @@ class Settings:
 
     shadowed: namespace whose posts a shadow reads; its results go to `namespace`, and it touches nothing else.
 
+    leave_group: when it tells Kafka that it goes, so that its partitions move at once: always, or when it has them all.
     shed_after_s, sample_least, sample_after_s: what is not scored while it is behind (see `shedding.py`); 0 seconds
     and a least share of 1 are nothing.
     health: where to answer /healthz, /readyz and /metrics, None for nowhere; log: form of log lines;
@@ -47,6 +48,7 @@ class Settings:
     shards: int = 1
     session_timeout_s: float = 60.0
     heartbeat_s: float = 3.0
+    leave_group: str = "always"
     drain_timeout_s: float = 20.0
     watchdog_s: float = 120.0
     start_timeout_s: int = 60
@@ -87,6 +89,7 @@ class Settings:
             shards=env.whole("SHARDS", cls.shards, least=1),
             session_timeout_s=env.seconds("SESSION_TIMEOUT_S", cls.session_timeout_s),
             heartbeat_s=env.seconds("HEARTBEAT_S", cls.heartbeat_s),
+            leave_group=env.one_of("LEAVE_GROUP", cls.leave_group, ("always", "alone")),
             drain_timeout_s=env.seconds("DRAIN_TIMEOUT_S", cls.drain_timeout_s),
             watchdog_s=env.seconds("WATCHDOG_S", cls.watchdog_s),
             start_timeout_s=env.whole("START_TIMEOUT_S", cls.start_timeout_s),

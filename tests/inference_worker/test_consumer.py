@@ -71,6 +71,14 @@ def test_the_lag_of_a_partition_just_taken_over_is_not_known_before_its_first_se
     assert app.lags() == {0: 10, 1: 1000} and app.lag() == 1010
 
 
+def test_it_is_alone_with_all_partitions_of_its_topic(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer.topic = ONE.topic
+    monkeypatch.setattr(consumer, "topic_partitions", lambda topic: 2)
+    for assigned, is_alone in (set(), False), ({ONE, TP("letters", 0)}, False), ({ONE, OTHER}, True):
+        monkeypatch.setattr(consumer, "assignment", lambda assigned=assigned: assigned)
+        assert consumer.is_alone is is_alone
+
+
 async def test_only_what_was_acknowledged_is_committed(consumer: ChunkConsumer) -> None:
     assert consumer._filter_committable_offsets([ONE, OTHER]) == {}
     consumer.acknowledge(ONE, 6)

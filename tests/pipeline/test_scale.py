@@ -1,4 +1,4 @@
-"""Eight workers share sixteen partitions of Apache Kafka: each post once, each worker its part."""
+"""Eight workers share sixteen partitions of Apache Kafka: each post once, each worker its part; workers come and go."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from deploy.local import LocalStack
+from deploy.local import LocalStack, Service
 from ingest.contract import Post
-from tests.pipeline.conftest import Pipeline, on_apache
+from tests.pipeline.conftest import Pipeline, on_apache, on_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
@@ -54,6 +54,29 @@ def test_eight_workers_share_sixteen_partitions(scaled: Scaled) -> None:
         lambda: all(worker.posts_per_s for worker in scaled.results.workers()), "every worker did its part", 30
     )
     assert [scaled.stop_worker(worker) for worker in scaled.workers] == [0] * WORKERS
+
+
+@on_embedded
+def test_a_leader_that_stops_while_another_worker_joins_leaves_a_group_that_goes_on(scaled: Scaled) -> None:
+    """The embedded broker takes a leader that leaves a group amid joining for its leader ever after."""
+    scaled.start_worker()
+    scaled.until(lambda: len(scaled.results.workers()) == 1, "the first worker is ready", 60)
+    scaled.start_worker()
+    scaled.until(lambda: len(scaled.results.workers()) == 2, "both are ready", 60)
+    leader = max(scaled.workers, key=elected_at)
+    newcomer = scaled.start_worker()
+    scaled.until(lambda: "joining group" in newcomer.child.log_tail(1000), "the third joins", 60)
+    assert scaled.stop_worker(leader) == 0
+    scaled.send_fast(posts(), run="r")
+    counts = scaled.wait_until_settled("r", POSTS, timeout_s=60)
+    assert counts["scored"] == POSTS
+
+
+def elected_at(worker: Service) -> str:
+    """When the group last took it for its leader; empty if never."""
+    return max(
+        (line[:23] for line in worker.child.log_tail(1000).splitlines() if "Elected group leader" in line), default=""
+    )
 
 
 def posts() -> list[Post]:

@@ -160,7 +160,7 @@ def _record(told: Told, at: datetime, number: int) -> dict[str, Any]:
 
 
 def _jpeg(number: int) -> bytes:
-    """Of the size of a photograph, in pixels and bytes, so that what holds some of them soon holds as much as it may."""
+    """Of a photograph's size, in pixels and bytes, so that what holds some of them soon holds as much as it may."""
     packed = BytesIO()
     gradient = Image.linear_gradient("L").rotate(9 * number).resize(PICTURE_SIZE)
     Image.blend(gradient, Image.effect_noise(PICTURE_SIZE, 40), 0.4).convert("RGB").save(packed, "JPEG")
