@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from heapq import heappop, heappush
 from io import BytesIO
 from itertools import islice
@@ -159,6 +160,7 @@ def _record(told: Told, at: datetime, number: int) -> dict[str, Any]:
     return post_record(told.text, at, langs=["en"], **({"embed": embed} if told.has_picture else {}))
 
 
+@cache
 def _jpeg(number: int) -> bytes:
     """Of a photograph's size, in pixels and bytes, so that what holds some of them soon holds as much as it may."""
     packed = BytesIO()
