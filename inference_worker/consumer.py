@@ -133,6 +133,10 @@ class ChunkConsumer(Consumer):
         """Not faust's to say: it acknowledges what it skips while partitions move."""
         return False
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing: whoever fetches waits at a full buffer. faust would fetch no more from this partition, and where
+        that was the last one sleep a whole second, in which a worker that is quick runs dry."""
+
     def forget(self, revoked: Iterable[TP]) -> None:
         """What was acknowledged of them says nothing of where they are taken up again."""
         for tp in revoked:

@@ -26,8 +26,10 @@ from inference_worker.predictor import Fusion
 GRAPHS: Final = ("text_encoder", "image_encoder", "fusion")
 SLOW_FUSIONS: Final = ("SkipLayerNormFusion",)
 """What ONNX Runtime would make of a sum and its normalisation takes 7 times as long as the two by themselves."""
-PARTS: Final = 4
+PARTS: Final = 2
 """Of a batch, for each thread: while something else has one's core for a moment, the others go on with the rest."""
+LEAST: Final = 4
+"""Posts of a part, where that leaves one for each thread: a text alone takes half as long again as one of four."""
 Precision = Literal["float32", "int8"]
 NAMES: Final[dict[Precision, str]] = {"float32": "onnx", "int8": "onnx-int8"}
 
@@ -80,10 +82,7 @@ class OnnxEngine:
 
     def _run(self, graph: str, **inputs: np.ndarray) -> list[np.ndarray]:
         rows = len(next(iter(inputs.values())))
-        count = min(PARTS * self._threads, rows) if self._threads > 1 else 1
-        cuts = [rows * part // count for part in range(count + 1)]
-        parts = [slice(first, last) for first, last in pairwise(cuts)]
-        found = [*self._parts.map(partial(self._run_part, graph, inputs), parts)]
+        found = [*self._parts.map(partial(self._run_part, graph, inputs), parts(rows, self._threads))]
         return found[0] if len(found) == 1 else [np.concatenate(same) for same in zip(*found, strict=True)]
 
     def _run_part(self, graph: str, inputs: Mapping[str, np.ndarray], part: slice) -> list[np.ndarray]:
@@ -96,6 +95,13 @@ class OnnxEngine:
                 raise EngineOutOfMemory(f"{graph} of {part.stop - part.start} posts: {error}") from error
             raise
         return outputs
+
+
+def parts(rows: int, threads: int) -> list[slice]:
+    """A batch of so many posts, cut for so many threads; see PARTS and LEAST."""
+    count = min(PARTS * threads, max(threads, rows // LEAST), rows) if threads > 1 else 1
+    cuts = [rows * part // count for part in range(count + 1)]
+    return [slice(first, last) for first, last in pairwise(cuts)]
 
 
 def _cores() -> int:

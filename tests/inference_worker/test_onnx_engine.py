@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inference_worker.engines.onnx import OnnxEngine, Precision
+from inference_worker.engines.onnx import LEAST, PARTS, OnnxEngine, Precision, parts
 from inference_worker.engines.whole_numbers import are_exact
 from inference_worker.settings import DEFAULT_MODEL
 
@@ -36,6 +38,17 @@ def alone(precision: Precision) -> OnnxEngine:
 @pytest.fixture(scope="module")
 def shared(precision: Precision) -> OnnxEngine:
     return engine(3, precision)
+
+
+@given(st.integers(1, 200), st.integers(1, 16))
+def test_a_batch_is_cut_into_parts_worth_a_thread(rows: int, threads: int) -> None:
+    cut = parts(rows, threads)
+    assert [row for part in cut for row in range(part.start, part.stop)] == [*range(rows)]
+    assert min(threads, rows) <= len(cut) <= PARTS * threads
+    if len(cut) > threads:
+        assert min(part.stop - part.start for part in cut) >= LEAST
+    elif threads == 1:
+        assert len(cut) == 1
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5])

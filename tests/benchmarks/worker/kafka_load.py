@@ -1,6 +1,7 @@
 """Generator of load for consumers of Kafka: sends a stretch of the feed, then reads from Redis when each was written.
 
-A process of its own. Redis itself says when (the id of a stream's entry is its time), so nobody has to watch.
+A process of its own, on the cores of what it measures: records are made beforehand. Redis itself says when (the id of a
+stream's entry is its time), so nobody has to watch.
 
     python -m tests.benchmarks.worker.kafka_load --kafka A --topic T --redis URL --stream KEY --feed FILE
         --first N --count N [--rate R]
@@ -27,22 +28,32 @@ from tests.benchmarks.worker import feed
 from tests.benchmarks.worker.arrivals import Outcomes, poisson
 
 POLL_S: Final = 0.05
+LINGER_MS: Final = 5
+"""Where all are sent at once, so that they go in batches."""
+LEAD_S: Final = 1.0
+"""In which the records are made; each says when it is due."""
 TIMEOUT_S: Final = 180.0
 
 
-async def send(producer: AIOKafkaProducer, topic: str, posts: Sequence[Post], due_s: Sequence[float]) -> float:
-    """Each when it is due; how late the latest was."""
-    began_s, late_s = time.time(), 0.0
-    for post, due in zip(posts, due_s, strict=True):
+async def send(
+    producer: AIOKafkaProducer, topic: str, posts: Sequence[Post], due_s: Sequence[float]
+) -> tuple[float, float]:
+    """Each when it is due; the start, and how late the latest was."""
+    began_s, late_s = time.time() + LEAD_S, 0.0
+    records = [
+        (post.id.encode(), encode(msgspec.structs.replace(post, ingested_at=datetime.fromtimestamp(began_s + due, UTC))))
+        for post, due in zip(posts, due_s, strict=True)
+    ]
+    began_s = max(began_s, time.time())
+    for (key, value), due in zip(records, due_s, strict=True):
         ahead_s = began_s + due - time.time()
         if ahead_s > 0:
             await asyncio.sleep(ahead_s)
         elif due:
             late_s = max(late_s, -ahead_s)
-        stamped = msgspec.structs.replace(post, ingested_at=datetime.fromtimestamp(began_s + due, UTC))
-        await producer.send(topic, value=encode(stamped), key=post.id.encode())
+        await producer.send(topic, value=value, key=key)
     await producer.flush()
-    return late_s
+    return began_s, late_s
 
 
 async def written(redis: Any, stream: str, wanted: dict[str, float]) -> dict[str, float]:
@@ -70,12 +81,13 @@ async def measure(options: argparse.Namespace) -> Outcomes:
     posts = feed.read(options.feed, options.first, options.count)
     due_s = poisson(options.rate, len(posts), seed=options.first) if options.rate else [0.0] * len(posts)
     async with (
-        AIOKafkaProducer(bootstrap_servers=options.kafka, acks="all", linger_ms=0) as producer,
+        AIOKafkaProducer(
+            bootstrap_servers=options.kafka, acks="all", linger_ms=0 if options.rate else LINGER_MS
+        ) as producer,
         Redis.from_url(options.redis) as redis,
     ):
         await producer.partitions_for(options.topic)
-        began_s = time.time()
-        late_s = await send(producer, options.topic, posts, due_s)
+        began_s, late_s = await send(producer, options.topic, posts, due_s)
         done = await written(redis, options.stream, {post.id: 0.0 for post in posts})
         await redis.delete(options.stream)
     return Outcomes([began_s + due for due in due_s], [done[post.id] for post in posts], late_s)

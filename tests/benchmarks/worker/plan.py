@@ -28,7 +28,7 @@ class Plan:
 
 FULL: Final = Plan(
     rounds=3,
-    saturation=600,
+    saturation=1200,
     loads=(0.2, 0.5, 0.7, 0.95),
     load_s=5.0,
     idle=60,
