@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -112,7 +111,7 @@ def _counted_everywhere(one: Scored, posts_a_minute: int) -> Scored:
         "foreign": number % 5 == 0,
         "correction": "positive" if number % 7 == 0 else None,
     }
-    return replace(one, prediction=msgspec.structs.replace(one.prediction, **changes))
+    return msgspec.structs.replace(one, prediction=msgspec.structs.replace(one.prediction, **changes))
 
 
 async def measure(posts: int) -> dict[str, Any]:

@@ -71,10 +71,9 @@ def test_the_lag_of_a_partition_just_taken_over_is_not_known_before_its_first_se
     assert app.lags() == {0: 10, 1: 1000} and app.lag() == 1010
 
 
-def test_a_full_buffer_pauses_no_partition(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_buffer_pauses_no_partition(consumer: ChunkConsumer) -> None:
     # faust sleeps a second where all are paused: a worker without a model did 2,500 posts a second, not 3,900
-    monkeypatch.setattr(consumer, "assignment", lambda: {ONE, OTHER})
-    assert consumer._get_active_partitions() == {ONE, OTHER}
+    consumer._set_active_tps({ONE, OTHER})
     for tp in (ONE, OTHER):
         consumer.on_buffer_full(tp)
     assert consumer._get_active_partitions() == {ONE, OTHER} and not consumer._buffered_partitions
