@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,7 +26,10 @@ TIMEOUT_MS = 5_000
 
 
 async def refused(settings: Settings) -> str | None:
-    """None once both answer; else one line that names who refuses or does not answer, and the remedy."""
+    """None once both answer; else one line that names who refuses or does not answer, and the remedy.
+
+    Exits where they answer only after the worker was told to stop.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -38,6 +42,8 @@ async def refused(settings: Settings) -> str | None:
 
     with _quiet_aiokafka():
         trouble = await awaited(ask, may_end, within_s=settings.start_timeout_s, stop=stop)
+    if trouble is None and stop.is_set():
+        sys.exit()
     return str(trouble) if trouble is not None else None
 
 
