@@ -41,7 +41,10 @@ async def send(
     """Each when it is due; the start, and how late the latest was."""
     began_s, late_s = time.time() + LEAD_S, 0.0
     records = [
-        (post.id.encode(), encode(msgspec.structs.replace(post, ingested_at=datetime.fromtimestamp(began_s + due, UTC))))
+        (
+            post.id.encode(),
+            encode(msgspec.structs.replace(post, ingested_at=datetime.fromtimestamp(began_s + due, UTC))),
+        )
         for post, due in zip(posts, due_s, strict=True)
     ]
     began_s = max(began_s, time.time())
